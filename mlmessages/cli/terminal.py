@@ -1,0 +1,88 @@
+"""What reaches a terminal: consoles, other people's texts made harmless, and characters that it may not have."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Our own characters, for a terminal or a file that cannot encode them.
+_IN_ASCII: Final = {"·": "-", "✓": "+", "✗": "x", "…": "~"}
+_JOINERS: Final = "\u200c\u200d"  # invisible, but emoji and several scripts are wrong without them
+_WIDE: Final = 100_000  # columns of what is no terminal: no line of a file is cut
+
+
+def prepare_streams() -> None:
+    """Let no character that stdout or stderr cannot encode end the program: it is replaced, visibly."""
+    codecs.register_error("mlmessages", _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mlmessages")
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(char) or _escaped(char) for char in bad), error.end
+
+
+def stdout() -> Console:
+    """The console for data."""
+    return _console(sys.stdout)
+
+
+def stderr() -> Console:
+    """The console for progress and messages."""
+    return _console(sys.stderr)
+
+
+def _console(stream: io.TextIOBase | object) -> Console:
+    from rich.console import Console
+
+    assert isinstance(stream, io.TextIOBase)
+    width = None if stream.isatty() else _WIDE
+    # Markup, emoji codes and highlighting are off: what is printed was often written by a stranger.
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
+
+
+def harmless(text: str) -> str:
+    r"""`text` with everything escaped that would act on a terminal instead of being seen; line breaks and tabs stay.
+
+    That is control characters (ANSI sequences begin with one), bidirectional overrides, invisible characters and lone
+    surrogates: ``\x1b``, ``\u202e``.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char if char in "\n\t" or _is_seen(char) else _escaped(char) for char in text)
+
+
+def one_line(text: str) -> str:
+    """`harmless`, and nothing that begins a new line."""
+    return " ".join(harmless(text).split())
+
+
+def _is_seen(char: str) -> bool:
+    if char.isprintable() or char in _JOINERS:
+        return True
+    return unicodedata.category(char) == "Zs"  # blanks other than the common one
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 message``, ``2,500 messages``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def note(text: str) -> None:
+    """One message for the reader, on stderr."""
+    click.echo(text, err=True)

@@ -1,0 +1,524 @@
+"""JSON into models: the one place that knows cattrs and how the wire spells things.
+
+One function, `_configure`, teaches a converter the shapes. It is used twice. The *strict* converter reads plain JSON
+and raises at the first value that is not of a documented type. Then, and only then, the *forgiving* one reads the same
+JSON wrapped in `_Traced`, which knows each value's path: such a value becomes None and a line in ``problems``, and no
+message is dropped for its shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final
+
+from attrs import asdict, define, evolve, fields, frozen
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, override
+
+from .errors import DecodeError
+from .models import (
+    Attachment,
+    ConversationStatus,
+    Message,
+    MessagePage,
+    Moderation,
+    Paging,
+    Resource,
+    UnreadListing,
+    UnreadPack,
+)
+from .wire import dump_json, parse_json
+
+_Reader = Callable[..., Any]  # a cattrs structure hook: (value, type) -> value
+_UNREADABLE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+
+
+# -- the scalars of the wire, strictly: a value of a documented type, or an exception
+# -----------------------------------
+
+
+def _text(value: Any, _: Any = None) -> str | None:
+    if value is None or value.__class__ is str:
+        return value
+    raise TypeError("expected a text")
+
+
+def _body(value: Any, _: Any = None) -> str | None:
+    if value.__class__ is dict and "plain" in value:  # of the legacy flat form
+        return _text(value["plain"])
+    return _text(value)
+
+
+def _word(value: Any, _: Any = None) -> str | None:
+    return value.lower() if value.__class__ is str else _text(value)
+
+
+def _reason(value: Any, _: Any = None) -> str | None:
+    word = _word(value)
+    return None if word in ("", "none") else word
+
+
+def _identifier(value: Any, _: Any = None) -> str | None:
+    if value is None or value.__class__ is str:
+        return value or None
+    if value.__class__ is int:
+        return str(value)
+    raise TypeError("expected an id")
+
+
+def _key(value: Any, _: Any = None) -> str:
+    if key := _identifier(value):
+        return key
+    raise TypeError("expected an id")
+
+
+def _number(value: Any, _: Any = None) -> int | None:
+    if value is None or value.__class__ is int:
+        return value
+    if value.__class__ is str and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    raise TypeError("expected a whole number")
+
+
+def _flag(value: Any, _: Any = None) -> bool | None:
+    if value is None or value.__class__ is bool:
+        return value
+    raise TypeError("expected true or false")
+
+
+def _moment(value: Any, _: Any = None) -> datetime | None:
+    if value is None:
+        return None
+    if value.__class__ is not str:
+        raise TypeError("expected a date")
+    try:
+        moment = datetime.fromisoformat(value)
+        zone = moment.tzinfo
+        if zone is UTC:
+            return moment
+        # All dates are UTC (documentation of the messages resource), also one that does not say so.
+        return moment.replace(tzinfo=UTC) if zone is None else moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise TypeError("expected a date") from None
+
+
+def _object(value: Any, _: Any = None) -> Any:
+    if value is None or value.__class__ is dict:
+        return value
+    raise TypeError("expected an object")
+
+
+def _party(value: Any, _: Any = None) -> Any:
+    if value.__class__ is list:  # the legacy form writes to several
+        return _object(value[0]) if value else None
+    return _object(value)
+
+
+def _array(value: Any, _: Any = None) -> Any:
+    if value is None or value.__class__ is list:
+        return value
+    raise TypeError("expected an array")
+
+
+@frozen
+class _Readers:
+    """The scalar readers that a converter uses; strict ones, or the same made forgiving."""
+
+    text: _Reader = _text
+    body: _Reader = _body
+    word: _Reader = _word
+    reason: _Reader = _reason
+    identifier: _Reader = _identifier
+    key: _Reader = _key
+    number: _Reader = _number
+    flag: _Reader = _flag
+    moment: _Reader = _moment
+    object: _Reader = _object
+    party: _Reader = _party
+    array: _Reader = _array
+
+
+class _Traced:
+    """A JSON value that is not null, with its path, and the list of what could not be read."""
+
+    __slots__ = ("path", "problems", "value")
+
+    def __init__(self, value: Any, path: str, problems: list[str]) -> None:
+        self.value = value
+        self.path = path
+        self.problems = problems
+
+    def get(self, key: str) -> _Traced | None:
+        value = self.value.get(key)
+        return None if value is None else _Traced(value, f"{self.path}.{key}".lstrip("."), self.problems)
+
+    __getitem__ = get
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.value
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __iter__(self) -> Iterator[_Traced]:
+        for i, value in enumerate(self.value):
+            if value is not None:
+                yield _Traced(value, f"{self.path}[{i}]", self.problems)
+
+
+def _forgiving(reader: _Reader) -> _Reader:
+    def read(traced: _Traced | None, _: Any = None) -> Any:
+        if traced is None:
+            return None
+        try:
+            value = reader(traced.value)
+        except _UNREADABLE as error:
+            reason = str(error) if isinstance(error, TypeError) else "not readable"
+            traced.problems.append(f"{traced.path}: {reason}, found {_kind(traced.value)}")
+            return None
+        if isinstance(value, dict):  # of `_party`, or the object itself
+            return _Traced(value, traced.path, traced.problems)
+        return traced if isinstance(value, list) else value
+
+    return read
+
+
+def _kind(value: Any) -> str:
+    """The JSON type of `value`: never the value, which may be what a buyer wrote."""
+    kinds = {
+        dict: "an object",
+        list: "an array",
+        str: "a text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return kinds.get(type(value), "null")
+
+
+# -- the shapes --------------------------------------------------------------------------------------------------------
+
+
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+@define(eq=False)
+class _DraftMessage(Message):
+    """A message in the making, which becomes one when its class is assigned.
+
+    The constructor of a read-only class pays a call for each field: a quarter of what decoding a page took.
+    """
+
+
+@define(eq=False)
+class _DraftModeration(Moderation):
+    """The same for what moderation says of a message, and it says something of nearly every one."""
+
+
+# All messages of a page with the same resources, as nearly all have, share one object: less to make, and less to keep.
+_ID_AND_NAME: Final = itemgetter("id", "name")
+_SHARED: Final[dict[tuple[tuple[str | None, str | None], ...], tuple[Resource, ...]]] = {}
+_MOST_SHARED: Final = 16
+
+
+def _configure(converter: Converter, read: _Readers) -> Converter:
+    """Teach `converter` to structure every model from what `read` reads."""
+
+    def generated(cls: type, **readers: _Reader) -> _Reader:
+        overrides = {a.name: override(omit=a.name not in readers) for a in fields(cls)}
+        overrides |= {name: override(omit=False, struct_hook=reader) for name, reader in readers.items()}
+        return make_dict_structure_fn(cls, converter, _cattrs_detailed_validation=False, **overrides)  # type: ignore[arg-type]
+
+    attachment = generated(
+        Attachment,
+        filename=read.text,
+        original_filename=read.text,
+        type=read.text,
+        size=read.number,
+        potential_security_threat=read.flag,
+        creation_date=read.moment,
+    )
+    resource = generated(Resource, id=read.identifier, name=read.text)
+    paging = generated(Paging, limit=read.number, offset=read.number, total=read.number)
+    text, key, identifier, flag = read.text, read.key, read.identifier, read.flag
+    word, reason, moment = read.word, read.reason, read.moment
+    object_, party, array, body = read.object, read.party, read.array, read.body
+
+    # The rest is written out, though cattrs could generate it from overrides, and looks on the spot whether a value
+    # is of its usual type: a page takes half the time (benchmarks/decode.py). All others are for the value's reader.
+
+    def structure_attachment(raw: Any, _: Any) -> Attachment:
+        made: Attachment = attachment(raw, Attachment)
+        if made.creation_date is None and "date_created" in raw:
+            return evolve(made, creation_date=moment(raw["date_created"]))
+        return made
+
+    def structure_moderation(raw: Any, _: Any) -> Moderation:
+        get = raw.get
+        made = _DraftModeration(
+            v.lower() if (v := get("status")).__class__ is str else word(v),
+            reason(v) if (v := get("reason")) is not None else None,
+            reason(v) if (v := get("by")) is not None else None,
+            v.lower() if (v := get("source")).__class__ is str else word(v),
+            moment(v if (v := get("moderation_date")) is not None else get("date_moderated")),
+        )
+        made.__class__ = Moderation  # type: ignore[assignment]
+        return made
+
+    def structure_status(raw: Any, _: Any) -> ConversationStatus:
+        get = raw.get
+        claims: tuple[str, ...] = ()
+        if get("claim_ids") is not None or get("claim_id") is not None:
+            found = [identifier(claim) for claim in [*(array(get("claim_ids")) or ()), get("claim_id")]]
+            claims = tuple(dict.fromkeys([claim for claim in found if claim is not None]))
+        return ConversationStatus(
+            text(v) if (v := get("path")) is not None else None,
+            v.lower() if (v := get("status")).__class__ is str else word(v),
+            reason(v) if (v := get("substatus")) is not None else None,
+            moment(get("status_date")),
+            flag(get("status_update_allowed")),
+            claims,
+            identifier(v) if (v := get("shipping_id")) is not None else None,
+        )
+
+    def objects(raw: Any) -> list[Any]:
+        # An empty object stands for nothing in the legacy form.
+        return [item for item in array(raw) or () if (item and item.__class__ is dict) or object_(item)]
+
+    def resources(raw: Any) -> tuple[Resource, ...]:
+        if raw.__class__ is list:
+            try:
+                return _SHARED[tuple(map(_ID_AND_NAME, raw))]
+            except _UNREADABLE:  # KeyError: these are new
+                pass
+        made: tuple[Resource, ...] = tuple([resource(item, Resource) for item in objects(raw)])
+        if len(_SHARED) >= _MOST_SHARED:
+            _SHARED.clear()
+        _SHARED[tuple([(r.id, r.name) for r in made])] = made
+        return made
+
+    def structure_message(raw: Any, _: Any, came: Any = _NOTHING, pack_id: str | None = None) -> Message:
+        get = raw.get
+        date = (v if (v := get("message_date")).__class__ is dict else object_(v) or _NOTHING).get
+        sender = (v if (v := get("from")).__class__ is dict else party(v) or _NOTHING).get
+        recipient = (v if (v := get("to")).__class__ is dict else party(v) or _NOTHING).get
+        made = _DraftMessage(
+            v if (v := get("id")).__class__ is str and v else key(v) or "",
+            v if (v := get("site_id")).__class__ is str else text(v),
+            str(v) if (v := get("client_id")).__class__ is int else identifier(v),
+            str(v) if (v := sender("user_id")).__class__ is int else identifier(v),
+            v if (v := sender("name")).__class__ is str else text(v),
+            text(v) if (v := sender("email")) is not None else None,
+            str(v) if (v := recipient("user_id")).__class__ is int else identifier(v),
+            v.lower() if (v := get("status")).__class__ is str else word(v),
+            text(v) if (v := get("subject")) is not None else None,
+            v if (v := get("text")).__class__ is str else body(v),
+            v if (v := get("text_translated")).__class__ is str else text(v),
+            moment(date("created")),
+            moment(date("received")),
+            moment(date("available")),
+            moment(v) if (v := date("notified")) is not None else None,
+            moment(v) if (v := date("read")) is not None else None,
+            structure_moderation(v, Moderation) if (v := object_(get("message_moderation"))) else None,
+            tuple([structure_attachment(item, Attachment) for item in objects(v)])
+            if (v := get("message_attachments")) is not None
+            else (),
+            resources(v) if (v := get("message_resources")) is not None else (),
+            pack_id,
+            came,
+        )
+        made.__class__ = Message  # type: ignore[assignment]
+        return made
+
+    converter.register_structure_hook(Attachment, structure_attachment)
+    converter.register_structure_hook(Moderation, structure_moderation)
+    converter.register_structure_hook(Resource, resource)
+    converter.register_structure_hook(Paging, paging)
+    converter.register_structure_hook(ConversationStatus, structure_status)
+    converter.register_structure_hook(Message, structure_message)
+    return converter
+
+
+# A message has four dates and more, most of them the same.
+_STRICT: Final = _configure(Converter(detailed_validation=False), _Readers(moment=lru_cache(256)(_moment)))
+_FORGIVING: Final = _configure(
+    Converter(detailed_validation=False),
+    _Readers(**{a.name: _forgiving(getattr(_Readers(), a.name)) for a in fields(_Readers)}),
+)
+# These take two more arguments than other hooks of cattrs: the object as it came, and the pack.
+_structure_message: Final[Callable[..., Message]] = _STRICT.get_structure_hook(Message)
+_structure_traced: Final[Callable[..., Message]] = _FORGIVING.get_structure_hook(Message)
+
+# Looked up once.
+_STRICT_PARTS: Final[dict[type, _Reader]] = {
+    cls: _STRICT.get_structure_hook(cls) for cls in (Paging, ConversationStatus)
+}
+
+# The flat form of "one message" that the documentation still prints beside the envelope.
+_FLAT_DATES: Final = {
+    "created": ("date_created", "date"),
+    "received": ("date_received",),
+    "available": ("date_available",),
+    "notified": ("date_notified",),
+    "read": ("date_read",),
+}
+
+
+def _from_flat(raw: dict[str, Any]) -> dict[str, Any]:
+    """The legacy flat form in the spelling of the others."""
+    dates = {name: raw[key] for name, keys in _FLAT_DATES.items() for key in reversed(keys) if key in raw}
+    # The flat form names the sale in two scalars; a list of resources is what all other forms have.
+    resource = {name: raw[key] for name, key in (("id", "resource_id"), ("name", "resource")) if key in raw}
+    return {
+        "message_date": dates,
+        "message_moderation": raw.get("moderation"),
+        "message_attachments": raw.get("attachments"),
+        "message_resources": [resource],
+        # A mixture was seen too [integrators' code]: what is spelled as today counts.
+        **{key: value for key, value in raw.items() if value is not None},
+        "id": raw["message_id"],
+    }
+
+
+def message(raw: Any, pack_id: str | None = None, path: str = "") -> Message:
+    """One message from its JSON object, read from the pack `pack_id`; `DecodeError` if that has no readable id."""
+    if raw.__class__ is not dict:
+        raise DecodeError("an answer cannot be read", (f"{path or 'message'}: expected an object, found {_kind(raw)}",))
+    wire = _from_flat(raw) if raw.get("id") is None and "message_id" in raw else raw
+    try:
+        made = _structure_message(wire, Message, raw, pack_id)
+    except _UNREADABLE:
+        problems: list[str] = []
+        made = _structure_traced(_Traced(wire, "", problems), Message, raw, pack_id)
+        # Filled in, not evolved: nobody has seen this object yet, and a copy would cost as much as making it.
+        object.__setattr__(made, "problems", tuple(problems))
+    if not made.id or "\0" in made.id:
+        raise DecodeError(
+            "an answer cannot be read", (f"{path}.id: expected an id, found {_kind(wire.get('id'))}".lstrip("."),)
+        )
+    if pack_id is None:
+        named = next((r.id for r in made.resources if r.name in ("packs", "pack")), None)
+        object.__setattr__(made, "pack_id", named)
+    return made
+
+
+def _messages(rows: list[Any], pack_id: str) -> tuple[Message, ...]:
+    try:  # without looking at each row first, as nearly every page can be read
+        made = tuple([_structure_message(row, Message, row, pack_id) for row in rows])
+    except _UNREADABLE:
+        made = ()
+    if len(made) < len(rows) or "\0" in "".join([row.id for row in made]):
+        made = tuple([message(row, pack_id, f"messages[{i}]") for i, row in enumerate(rows)])
+    return made
+
+
+def _part(cls: type, raw: Any) -> Any:
+    """A part of an envelope, or None where it is null, absent or unreadable: the messages beside it matter more."""
+    if not isinstance(raw, dict):
+        return None
+    try:
+        return _STRICT_PARTS[cls](raw, cls)
+    except _UNREADABLE:
+        return _FORGIVING.structure(_Traced(raw, "", []), cls)
+
+
+def _lenient(reader: _Reader, value: Any) -> Any:
+    """What `reader` reads, or None: for the extras of an envelope."""
+    try:
+        return reader(value)
+    except _UNREADABLE:
+        return None
+
+
+# -- what a journal keeps ----------------------------------------------------------------------------------------------
+
+
+def dump_raw(raw: Mapping[str, Any]) -> bytes:
+    """A message's JSON object, to be kept."""
+    return dump_json(raw)
+
+
+def stored_message(body: bytes, pack_id: str) -> Message:
+    """The message of which `dump_raw` kept the JSON."""
+    return message(parse_json(body), pack_id)
+
+
+def dump_status(status: ConversationStatus | None) -> bytes | None:
+    """A conversation's status in the spelling of the wire, to be kept."""
+    if status is None:
+        return None
+    return dump_json(asdict(status, value_serializer=lambda _, __, v: v.isoformat() if isinstance(v, datetime) else v))
+
+
+def load_status(body: bytes | None) -> ConversationStatus | None:
+    """The status that `dump_status` kept."""
+    return _part(ConversationStatus, parse_json(body)) if body else None
+
+
+# -- the envelopes -----------------------------------------------------------------------------------------------------
+
+
+def _envelope(body: bytes, key: str) -> tuple[dict[str, Any], list[Any]]:
+    """The answer and its list `key`; without one it is a `DecodeError`, never an empty page: a throttled server answers
+    such things.
+    """
+    try:
+        value = parse_json(body)
+    except ValueError as error:
+        # The parser's own words quote the body.
+        reason = "nested too deeply" if "deeply" in str(error) else "it is not JSON"
+        raise DecodeError("an answer cannot be read", (f"{len(body)} bytes: {reason}",)) from None
+    if not isinstance(value, dict):
+        raise DecodeError("an answer cannot be read", (f"expected an object, found {_kind(value)}",))
+    rows = value.get(key)
+    if not isinstance(rows, list):
+        found = _kind(rows) if key in value else "nothing"
+        raise DecodeError("an answer cannot be read", (f"{key}: expected an array, found {found}",))
+    return value, rows
+
+
+_PACK: Final = re.compile(r"(?:^|/)packs?/([0-9]{1,20})(?=[/?#]|\Z)")
+
+
+def unread_listing(body: bytes) -> UnreadListing:
+    """The unread query's answer. The pack is the segment after ``packs``, whatever follows it."""
+    envelope, rows = _envelope(body, "results")
+    packs = []
+    for i, row in enumerate(rows):
+        resource = row.get("resource") if isinstance(row, dict) else None
+        found = _PACK.search(resource) if isinstance(resource, str) else None
+        if found is None:
+            raise DecodeError("an answer cannot be read", (f"results[{i}].resource: expected the path of a pack",))
+        packs.append(UnreadPack(found[1], _lenient(_number, row.get("count")) or 0, resource))
+    user_id = _lenient(_identifier, envelope.get("user_id")) or _lenient(_identifier, envelope.get("userId"))
+    return UnreadListing(user_id, tuple(packs), _lenient(_number, envelope.get("total")))
+
+
+def message_page(body: bytes, pack_id: str) -> MessagePage:
+    """One page of the conversation `pack_id`."""
+    envelope, rows = _envelope(body, "messages")
+    return MessagePage(
+        pack_id,
+        _part(Paging, envelope.get("paging")) or Paging(),
+        _part(ConversationStatus, envelope.get("conversation_status")),
+        _messages(rows, pack_id),
+        _lenient(_number, envelope.get("seller_max_message_length")),
+    )
+
+
+def single_message(body: bytes) -> Message:
+    """One message asked for by its id: the envelope with one entry, or the legacy flat form."""
+    try:
+        value = parse_json(body)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and "messages" not in value:
+        return message(value)
+    _, rows = _envelope(body, "messages")
+    if not rows:
+        raise DecodeError("an answer cannot be read", ("messages: expected one message, found none",))
+    return message(rows[0], None, "messages[0]")

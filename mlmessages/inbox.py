@@ -1,0 +1,234 @@
+"""`Inbox`: every unread conversation with one GET each, delivered until it is acknowledged, wherever the process is
+killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+from .arguments import seconds, whole
+from .client import MessagesClient, reader_of
+from .errors import JournalError, MessagesError
+from .intake import Intake, News
+from .journal import Journal
+from .models import ConversationStatus, InboxReport, Message
+from .reader import Look
+from .rounds import Rounds
+
+_GRACE: Final = 5.0  # seconds that closing waits for requests that have left
+
+
+class Delivery:
+    """New messages of one conversation, to be acknowledged with `ack`.
+
+    - `pack_id`, `status`: the conversation's.
+    - `messages`: everything of it that was not delivered before, oldest first, whoever wrote it.
+    - `unread`: those of the counterparty that were not provably read before the pack was listed: it errs on the side of
+      new.
+    - `redelivered`: it may have been delivered before, by a process that ended before its acknowledgement.
+    """
+
+    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "status", "unread")
+
+    def __init__(self, intake: Intake, news: News) -> None:
+        self._intake = intake
+        self._news = news
+        self.pack_id: Final[str] = news.pack_id
+        self.messages: Final[tuple[Message, ...]] = news.messages
+        self.unread: Final[tuple[Message, ...]] = tuple(row for row in news.messages if row.id in news.unread)
+        self.status: Final[ConversationStatus | None] = news.status
+        self.redelivered: Final[bool] = news.redelivered
+
+    def __repr__(self) -> str:
+        return f"Delivery(pack_id={self.pack_id!r}, {len(self.messages)} messages, redelivered={self.redelivered})"
+
+    async def ack(self) -> None:
+        """The consumer has it: durable on return, and not delivered again. Twice is once. Raises `JournalError`."""
+        await self._intake.acknowledge(self._news)
+
+
+class Inbox:
+    """The unread conversations of one seller, one GET each, nothing lost: an async context manager.
+
+    - `path`: the journal, an SQLite file of its own for each seller, readable by its owner alone.
+    - `concurrency`: how many conversations are read ahead at most; `limit`: messages asked for in a page.
+    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed; its pack is read again
+      then.
+    - `park_after`: the most GETs that a refused pack costs in one drain before it is parked.
+    - `verify`: ``"always"`` reads each conversation a second time, for servers that do not mark atomically.
+
+    Entering raises `JournalError` if the journal is another seller's, of a newer version, corrupt, in use, or cannot be
+    written. Nothing is marked then.
+    """
+
+    def __init__(
+        self,
+        client: MessagesClient,
+        path: str | PathLike[str],
+        *,
+        concurrency: int = 8,
+        limit: int = 50,
+        settle_time: float = 120.0,
+        park_after: int = 3,
+        verify: Literal["never", "always"] = "never",
+    ) -> None:
+        if verify not in ("never", "always"):
+            raise ValueError("verify must be 'never' or 'always'")
+        if not isinstance(client, MessagesClient):
+            raise ValueError("client must be a MessagesClient")
+        reader = reader_of(client)
+        self._session = reader.session
+        self._concurrency = whole("concurrency", concurrency, 1)
+        self._journal = Journal(Path(path), reader.seller_id)
+        self._intake = Intake(
+            reader,
+            self._journal,
+            limit=whole("limit", limit, 1),
+            settle_time=seconds("settle_time", settle_time, zero=True),
+            park_after=whole("park_after", park_after, 1),
+            verify=verify == "always",
+        )
+        self._drain: InboxDrain | None = None
+
+    async def __aenter__(self) -> Inbox:
+        self._session.check_open()
+        await self._journal.open()
+        try:
+            await self._intake.recover()
+        except BaseException:
+            await self._journal.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._drain is not None:
+                await self._drain.aclose()
+        finally:
+            await self._journal.close()
+
+    @property
+    def report(self) -> InboxReport:
+        """What was done so far, and what is owed."""
+        return self._intake.report
+
+    def drain(self) -> InboxDrain:
+        """Deliver until a listing that was sent after the last read shows nothing left but parked packs.
+
+        What a process before this one left unacknowledged comes first. A delivery that is not acknowledged is not
+        repeated in this process, and holds nobody up. One drain at a time (`RuntimeError`).
+
+        Raises `DrainStalled` if parked packs fill the capped listing, `JournalError`, and the error of a listing, of
+        the token or of the connection; each ends the drain, and whatever was owed is still owed.
+        """
+        self._session.check_open()
+        if self._drain is not None and not self._drain.closed:
+            raise RuntimeError("an inbox has one drain at a time: close the other one first")
+        self._drain = InboxDrain(self._intake, self._journal, self._concurrency)
+        return self._drain
+
+
+class InboxDrain:
+    """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
+
+    def __init__(self, intake: Intake, journal: Journal, concurrency: int) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._concurrency = concurrency
+        self._busy = False
+        intake.backlog.begin()
+        self._rounds: Rounds[tuple[News | None, Look]] = Rounds(
+            intake.backlog,
+            unread=intake.unread,
+            look=intake.look,
+            looked=intake.looked,
+            failed=intake.failed,
+            refusals=lambda: intake.refusals,
+        )
+
+    @property
+    def closed(self) -> bool:
+        """True if it is over."""
+        return self._rounds.closed
+
+    def __aiter__(self) -> InboxDrain:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        if self._busy:
+            raise RuntimeError("a drain has one consumer at a time")
+        if self.closed:
+            raise StopAsyncIteration
+        self._busy = True
+        try:
+            news = await self._next()
+        except Exception:
+            await self.aclose()
+            raise
+        finally:
+            self._busy = False
+        if news is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        self._intake.conversations += 1
+        self._intake.messages += len(news.messages)
+        return Delivery(self._intake, news)
+
+    async def _next(self) -> News | None:
+        if (news := await self._intake.left_over()) is not None:
+            return news
+        ready = self._intake.ready
+        while not ready and not self.closed and await self._rounds.advance(self._concurrency):
+            pass
+        if not ready or self.closed:
+            return None
+        news = ready.popleft()
+        self._rounds.look_ahead(self._concurrency - len(ready))
+        return news
+
+    async def aclose(self) -> None:
+        """End the drain: no pack is claimed any more, and what has left gets a few seconds to be answered and stored.
+
+        What was stored and not handed over comes in the next drain.
+        """
+        if self.closed and not self._rounds.looks:
+            return
+        self._rounds.closed = True
+        looks = self._rounds.looks
+        for task, pack in looks.items():
+            if not self._intake.in_doubt(pack):
+                task.cancel()
+        if looks:
+            await asyncio.wait(looks, timeout=_GRACE)
+        await self._settle()
+        with suppress(JournalError):  # closing the inbox says so
+            await self._journal.purge()
+
+    async def _settle(self) -> None:
+        for task, pack in list(self._rounds.looks.items()):
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+            try:
+                if task.cancelled():
+                    self._rounds.looks.pop(task, None)
+                    await self._intake.given_up(pack)
+                else:
+                    await self._rounds.settle(task)
+            except MessagesError:
+                continue  # the journal knows what it was; or it is broken, and has the claim, as of a dead process
+
+    async def __aenter__(self) -> InboxDrain:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

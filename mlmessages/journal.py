@@ -1,0 +1,441 @@
+"""What an inbox owes, written down durably: the store on SQLite, and group commit off the event loop.
+
+The one place that knows sqlite3. `Store` is what a journal needs of an engine: each method is one unit of a
+transaction. `Journal` runs them in a thread, as many as have come together in one transaction, and returns when that is
+on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from attrs import define, frozen
+
+from .crashpoints import reached
+from .errors import JournalError
+
+T = TypeVar("T")
+SCHEMA: Final = 1
+_PURGE_EVERY: Final = 1000  # acknowledged bodies are overwritten in the write-ahead log at least so often
+
+# The states of a pack in the journal.
+OPEN, ISSUED, DONE, PARKED = "open", "issued", "done", "parked"
+
+
+@frozen
+class Row:
+    """A pack that the journal owes something, or has parked. Times are POSIX seconds."""
+
+    pack_id: str
+    state: str
+    count: int
+    resource: str | None
+    listed_at: float | None
+    not_before: float
+    attempts: int
+    doubtful: int
+    error: str | None
+
+
+@frozen
+class Entry:
+    """A message as the journal keeps it: `unread` is what `Delivery.unread` will say."""
+
+    id: str
+    raw: bytes
+    unread: bool
+
+
+class Store(Protocol):
+    """What a journal needs of an engine.
+
+    Errors are `JournalError`; whatever happens between `begin` and `commit` happens whole or not at all.
+    """
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def close(self) -> None: ...
+
+    def listed(self, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
+        """Owe every pack of a listing; those that are parked stay parked."""
+
+    def claim(self, pack_id: str) -> None:
+        """A marking request of this pack may leave from now on."""
+
+    def read(self, pack_id: str, entries: Sequence[Entry], status: bytes | None) -> list[str]:
+        """All that a read showed is known from now on, and the pack done; the ids that were not known before."""
+
+    def reopen(self, pack_id: str, not_before: float, doubtful: bool) -> None:
+        """Owe the pack again, not before a moment. `doubtful`: it may have been marked meanwhile."""
+
+    def park(self, pack_id: str, not_before: float, attempts: int, error: str, doubtful: bool) -> None:
+        """Give the pack up until a moment."""
+
+    def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
+        """The consumer has these messages: their bodies are forgotten, their ids never."""
+
+    def reopen_claims(self, not_before: float) -> int:
+        """Whoever claimed these packs is dead: owe them again, doubtful; how many there are."""
+
+    def rows(self) -> list[Row]:
+        """Every pack that is not done."""
+
+    def undelivered(self) -> list[str]:
+        """The packs with messages that were not acknowledged, in the order in which they were read."""
+
+    def entries(self, pack_id: str) -> tuple[list[Entry], bytes | None]:
+        """The messages of a pack that were not acknowledged, as they were read, and its status."""
+
+    def purge(self) -> None:
+        """Overwrite what was forgotten, in the write-ahead log too."""
+
+
+_TABLES: Final = """
+CREATE TABLE identity (schema INTEGER NOT NULL, seller TEXT NOT NULL);
+CREATE TABLE pack (
+    id TEXT PRIMARY KEY, state TEXT NOT NULL, count INTEGER NOT NULL, resource TEXT, listed_at REAL,
+    not_before REAL NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, doubtful INTEGER NOT NULL DEFAULT 0,
+    error TEXT, status BLOB
+) WITHOUT ROWID;
+CREATE INDEX owed ON pack (state) WHERE state <> 'done';
+CREATE TABLE message (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE body (
+    seq INTEGER PRIMARY KEY, pack TEXT NOT NULL, id TEXT NOT NULL UNIQUE, raw BLOB NOT NULL, unread INTEGER NOT NULL
+);
+CREATE INDEX body_of ON body (pack);
+"""
+
+
+class SqliteStore:
+    """A `Store` in one file: write-ahead log, ``synchronous=FULL``, readable by its owner alone.
+
+    Raises `JournalError` for a file of another seller, of a newer schema, corrupt, or that cannot be written.
+    """
+
+    def __init__(self, path: Path, seller_id: str) -> None:
+        try:
+            # Before SQLite does, which would make it readable by everybody.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+            if sys.platform != "win32":
+                path.chmod(0o600)
+            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise JournalError(f"the journal {path.name} cannot be opened: {_reason(error)}") from None
+        try:
+            self._prepare(path, seller_id)
+        except (sqlite3.Error, JournalError) as error:
+            self._db.close()
+            if isinstance(error, JournalError):
+                raise
+            raise JournalError(f"the journal {path.name} cannot be used: {_reason(error)}") from None
+
+    def _prepare(self, path: Path, seller_id: str) -> None:
+        run = self._db.execute
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "secure_delete=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+        ):
+            run(f"PRAGMA {pragma}")
+        [(verdict,)] = run("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise JournalError(f"the journal {path.name} is corrupt: restore a copy; nothing was marked")
+        if not run("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
+            run("INSERT INTO identity VALUES (?, ?)", (SCHEMA, seller_id))
+            run("COMMIT")
+        schema, seller = run("SELECT schema, seller FROM identity").fetchone() or (None, None)
+        if not isinstance(schema, int) or schema > SCHEMA:
+            raise JournalError(
+                f"the journal {path.name} was written by a newer version (schema {schema}): update mlmessages"
+            )
+        if seller != seller_id:
+            raise JournalError(f"the journal {path.name} is of seller {seller}, not of {seller_id}: one file a seller")
+
+    def begin(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def listed(self, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
+        self._db.executemany(
+            "INSERT INTO pack (id, state, count, resource, listed_at) VALUES (?, 'open', ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET count = excluded.count, resource = excluded.resource,"
+            " listed_at = iif(state = 'done', excluded.listed_at, listed_at),"
+            " doubtful = iif(state = 'done', 0, doubtful),"
+            " attempts = iif(state = 'done', 0, attempts), state = iif(state = 'done', 'open', state)",
+            ((pack_id, min(count, 2**62), resource, listed_at) for pack_id, count, resource in rows),
+        )
+
+    def claim(self, pack_id: str) -> None:
+        self._db.execute("UPDATE pack SET state = 'issued' WHERE id = ?", (pack_id,))
+
+    def read(self, pack_id: str, entries: Sequence[Entry], status: bytes | None) -> list[str]:
+        known = self._known([entry.id for entry in entries])
+        fresh = [entry for entry in entries if entry.id not in known]
+        self._db.executemany("INSERT INTO message VALUES (?)", ((entry.id,) for entry in fresh))
+        self._db.executemany(
+            "INSERT INTO body (pack, id, raw, unread) VALUES (?, ?, ?, ?)",
+            ((pack_id, entry.id, entry.raw, entry.unread) for entry in fresh),
+        )
+        self._db.execute(
+            "UPDATE pack SET state = 'done', attempts = 0, doubtful = 0, not_before = 0, error = NULL, status = ?"
+            " WHERE id = ?",
+            (status, pack_id),
+        )
+        return [entry.id for entry in fresh]
+
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        known: set[str] = set()
+        for start in range(0, len(ids), 500):
+            some = ids[start : start + 500]
+            marks = ",".join("?" * len(some))
+            known.update(row[0] for row in self._db.execute(f"SELECT id FROM message WHERE id IN ({marks})", some))  # noqa: S608
+        return known
+
+    def reopen(self, pack_id: str, not_before: float, doubtful: bool) -> None:
+        self._db.execute(
+            "UPDATE pack SET state = 'open', not_before = ?, doubtful = ? WHERE id = ?", (not_before, doubtful, pack_id)
+        )
+
+    def park(self, pack_id: str, not_before: float, attempts: int, error: str, doubtful: bool) -> None:
+        self._db.execute(
+            "UPDATE pack SET state = 'parked', not_before = ?, attempts = ?, error = ?, doubtful = ? WHERE id = ?",
+            (not_before, attempts, error, doubtful, pack_id),
+        )
+
+    def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
+        self._db.executemany("DELETE FROM body WHERE id = ?", ((id_,) for id_ in ids))
+
+    def reopen_claims(self, not_before: float) -> int:
+        return self._db.execute(
+            "UPDATE pack SET state = 'open', doubtful = 1, not_before = ? WHERE state = 'issued'", (not_before,)
+        ).rowcount
+
+    def rows(self) -> list[Row]:
+        found = self._db.execute(
+            "SELECT id, state, count, resource, listed_at, not_before, attempts, doubtful, error"
+            " FROM pack WHERE state <> 'done'"
+        )
+        return [Row(*row) for row in found]
+
+    def undelivered(self) -> list[str]:
+        return [row[0] for row in self._db.execute("SELECT pack FROM body GROUP BY pack ORDER BY min(seq)")]
+
+    def entries(self, pack_id: str) -> tuple[list[Entry], bytes | None]:
+        found = self._db.execute("SELECT id, raw, unread FROM body WHERE pack = ? ORDER BY seq", (pack_id,))
+        entries = [Entry(id_, raw, bool(unread)) for id_, raw, unread in found]
+        status = self._db.execute("SELECT status FROM pack WHERE id = ?", (pack_id,)).fetchone()
+        return entries, status[0] if status else None
+
+    def purge(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _reason(error: Exception) -> str:
+    """Why, in the system's words; they name no content."""
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+class _Lock:
+    """A lock file beside the journal, which the system frees when its holder dies.
+
+    SQLite's own locks would vanish as soon as any descriptor of the file is closed in this process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise JournalError(f"the lock file {path.name} cannot be opened: {_reason(error)}") from None
+        try:
+            self._lock()
+        except OSError:
+            os.close(self._fd)
+            raise JournalError(f"{path.name} is held: another inbox is using this journal") from None
+
+    def _lock(self) -> None:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415 -- exists there alone
+
+            msvcrt.locking(self._fd, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415 -- exists there alone
+
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def release(self) -> None:
+        os.close(self._fd)
+
+
+@define(eq=False)
+class _Write:
+    """A unit of work that waits for the next transaction."""
+
+    work: Callable[[Store], Any]
+    done: asyncio.Future[Any]
+
+
+class Journal:
+    """A `Store` in a thread of its own: what comes together is committed together."""
+
+    def __init__(self, path: Path, seller_id: str, make: Callable[[Path, str], Store] = SqliteStore) -> None:
+        self._path = path
+        self._seller_id = seller_id
+        self._make = make
+        self._store: Store | None = None
+        self._lock: _Lock | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._queue: list[_Write] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._forgotten = 0
+
+    async def open(self) -> None:
+        """Take the lock, open the store. Raises `JournalError`."""
+        lock = _Lock(self._path.with_name(self._path.name + ".lock"))
+        thread = ThreadPoolExecutor(1, thread_name_prefix="mlmessages-journal")
+        try:
+            self._store = await asyncio.get_running_loop().run_in_executor(
+                thread, self._make, self._path, self._seller_id
+            )
+        except BaseException:
+            thread.shutdown(wait=True)
+            lock.release()
+            raise
+        self._lock, self._thread = lock, thread
+
+    async def close(self) -> None:
+        """Finish what was begun, overwrite what was forgotten, give the lock back."""
+        if self._thread is None or self._store is None or self._lock is None:
+            return
+        try:
+            if self._flushing is not None:
+                await asyncio.shield(self._flushing)
+            await self.purge()
+        finally:
+            thread, lock, store = self._thread, self._lock, self._store
+            self._thread = self._lock = self._store = None
+            try:
+                await asyncio.get_running_loop().run_in_executor(thread, store.close)
+            finally:
+                thread.shutdown(wait=True)
+                lock.release()
+
+    # -- writes: each returns when it is on the disk; a caller that is cancelled meanwhile changes nothing about that --
+
+    async def listed(self, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
+        await self._write(lambda store: store.listed(rows, listed_at))
+
+    async def claim(self, pack_id: str) -> None:
+        await self._write(lambda store: store.claim(pack_id))
+
+    async def read(self, pack_id: str, entries: Sequence[Entry], status: bytes | None) -> list[str]:
+        return await self._write(lambda store: store.read(pack_id, entries, status))
+
+    async def reopen(self, pack_id: str, not_before: float, *, doubtful: bool) -> None:
+        await self._write(lambda store: store.reopen(pack_id, not_before, doubtful))
+
+    async def park(self, pack_id: str, not_before: float, attempts: int, error: str, *, doubtful: bool) -> None:
+        await self._write(lambda store: store.park(pack_id, not_before, attempts, error, doubtful))
+
+    async def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
+        await self._write(lambda store: store.acknowledge(pack_id, ids))
+        self._forgotten += len(ids)
+        if self._forgotten >= _PURGE_EVERY:
+            await self.purge()
+
+    async def reopen_claims(self, not_before: float) -> int:
+        return await self._write(lambda store: store.reopen_claims(not_before))
+
+    # -- reads --
+
+    async def rows(self) -> list[Row]:
+        return await self._call(lambda store: store.rows())
+
+    async def undelivered(self) -> list[str]:
+        return await self._call(lambda store: store.undelivered())
+
+    async def entries(self, pack_id: str) -> tuple[list[Entry], bytes | None]:
+        return await self._call(lambda store: store.entries(pack_id))
+
+    async def purge(self) -> None:
+        """Overwrite what was forgotten, in the write-ahead log too."""
+        if self._forgotten:
+            self._forgotten = 0
+            await self._call(lambda store: store.purge())
+
+    # -- the thread --
+
+    async def _call(self, work: Callable[[Store], T]) -> T:
+        if self._thread is None or self._store is None:
+            raise JournalError("the journal is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _translated, work, self._store)
+
+    async def _write(self, work: Callable[[Store], T]) -> T:
+        if self._thread is None:
+            raise JournalError("the journal is closed")
+        write = _Write(work, asyncio.get_running_loop().create_future())
+        self._queue.append(write)
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        result: T = await asyncio.shield(write.done)
+        return result
+
+    async def _flush(self) -> None:
+        try:
+            while self._queue:
+                writes, self._queue = self._queue, []
+                try:
+                    results = await self._call(lambda store, writes=writes: _commit(store, writes))  # type: ignore[misc]
+                except Exception as error:
+                    results = [error] * len(writes)
+                for write, result in zip(writes, results, strict=True):
+                    if write.done.cancelled():
+                        continue
+                    if isinstance(result, Exception):
+                        write.done.set_exception(result)
+                        write.done.exception()  # its caller may be gone
+                    else:
+                        write.done.set_result(result)
+        finally:
+            self._flushing = None
+
+
+def _commit(store: Store, writes: Iterable[_Write]) -> list[Any]:
+    """One transaction of all `writes`; their results."""
+    store.begin()
+    try:
+        results = [write.work(store) for write in writes]
+        reached("before commit")
+        store.commit()
+    except BaseException:
+        store.rollback()
+        raise
+    reached("after commit")
+    return results
+
+
+def _translated(work: Callable[[Store], T], store: Store) -> T:
+    try:
+        return work(store)
+    except (sqlite3.Error, OSError) as error:
+        raise JournalError(f"the journal cannot be written: {_reason(error)}; nothing more was marked") from None

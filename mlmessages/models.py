@@ -1,0 +1,282 @@
+"""What the API answers, as attrs values: read-only, typed, in our own words where the wire has two.
+
+Assignment raises. Instances compare and hash by id where they have one, else by all their fields. Nothing here talks to
+a network. Buyers' words and names are never part of a ``repr``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from attrs import define, field, setters
+
+from .errors import MessagesError
+
+# Every model is `@define(on_setattr=setters.frozen, unsafe_hash=True)`, not `frozen=True`: that makes creation 25-46 %
+# slower, and a reader cannot tell the difference.
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class UnreadPack:
+    """One row of the unread listing: a conversation and how many of its messages count as unread.
+
+    `count` includes moderated messages that no read returns [observed], so it may never reach 0.
+    `resource` is the path as the server printed it.
+    """
+
+    pack_id: str
+    count: int = 0
+    resource: str | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class UnreadListing:
+    """The answer of the unread query; it has no second page ("Pending messages").
+
+    `capped` says that there may be more conversations than `packs`: exactly 500 or 1,000 rows, or a `total` above the
+    rows. `user_id` is whoever the server says the listing is of, which may not be the `seller_id` that was asked for.
+    """
+
+    user_id: str | None
+    packs: tuple[UnreadPack, ...] = ()
+    total: int | None = None
+
+    @property
+    def capped(self) -> bool:
+        """True if there may be more than is shown. A false alarm is better than silence."""
+        return len(self.packs) in (500, 1000) or (self.total is not None and self.total > len(self.packs))
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Paging:
+    """Where a page lies: `limit` and `offset` as the server says, `total` messages in the conversation."""
+
+    limit: int | None = None
+    offset: int | None = None
+    total: int | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Attachment:
+    """A file of a message.
+
+    `filename` is the id to download it by; `original_filename` is whatever the sender called it.
+    """
+
+    filename: str | None = None
+    original_filename: str | None = field(default=None, repr=False)
+    type: str | None = None
+    size: int | None = None
+    potential_security_threat: bool | None = None
+    creation_date: datetime | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Moderation:
+    """What moderation did to a message. `reason` is None where the server says nothing, ``""`` or ``"none"``."""
+
+    status: str | None = None
+    reason: str | None = None
+    by: str | None = None
+    source: str | None = None
+    moderation_date: datetime | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Resource:
+    """What a message belongs to: `name` is ``packs``, ``sellers``, ``orders`` …"""
+
+    id: str | None = None
+    name: str | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Message:
+    """One message. It needs an id and nothing else.
+
+    A field whose JSON has another type than any documented one is None and is named in `problems`; `raw` is the JSON
+    object as it came. Datetimes are aware, in UTC. `status` and the like are lower-cased, unknown ones kept. Who wrote
+    it: `is_from`. `client_id` is the application that sent it. `pack_id` is the conversation that was asked for, or the
+    one that `resources` names.
+    """
+
+    id: str
+    site_id: str | None = field(default=None, eq=False)
+    client_id: str | None = field(default=None, eq=False)
+    sender_id: str | None = field(default=None, eq=False)
+    sender_name: str | None = field(default=None, eq=False, repr=False)
+    sender_email: str | None = field(default=None, eq=False, repr=False)
+    recipient_id: str | None = field(default=None, eq=False)
+    status: str | None = field(default=None, eq=False)
+    subject: str | None = field(default=None, eq=False, repr=False)
+    text: str | None = field(default=None, eq=False, repr=False)
+    text_translated: str | None = field(default=None, eq=False, repr=False)
+    created: datetime | None = field(default=None, eq=False)
+    received: datetime | None = field(default=None, eq=False)
+    available: datetime | None = field(default=None, eq=False)
+    notified: datetime | None = field(default=None, eq=False)
+    read: datetime | None = field(default=None, eq=False)
+    moderation: Moderation | None = field(default=None, eq=False)
+    attachments: tuple[Attachment, ...] = field(default=(), eq=False)
+    resources: tuple[Resource, ...] = field(default=(), eq=False)
+    pack_id: str | None = field(default=None, eq=False)
+    raw: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
+    problems: tuple[str, ...] = field(default=(), eq=False)
+
+    def is_from(self, seller_id: int | str) -> bool:
+        """True if the seller wrote it; anybody else is the counterparty: the buyer, or an agent who speaks for them."""
+        return self.sender_id == str(seller_id)
+
+
+# In words, by what follows ``blocked_by_``. From the blocking page of the documentation, and a few that integrators
+# met.
+_BLOCKED_BY = {
+    "time": "30 days have passed since the last message; the buyer may reopen it",
+    "time_window": "the time for writing is over",
+    "buyer": "the buyer blocked it",
+    "mediation": "a mediation is open",
+    "mediation_fbm": "a mediation is open on a sale that Mercado Libre ships",
+    "fulfillment": "Mercado Libre ships it and has not delivered it yet",
+    "payment": "the payment is not settled yet",
+    "conversation_initiated_by_seller": "the seller may not start a conversation on this sale",
+    "conversation_started_by_seller": "the seller may start it only through the action guide",
+    "conversation_initiated_by_seller_limited": "the seller may start it only through the action guide",
+    "conversation_use_message_api": "the buyer has answered: use plain messages, not the action guide",
+    "cancelled_order": "the order was cancelled",
+    "cancelled_order_by_fraud": "the order was cancelled for fraud",
+    "cancelled_order_hidden": "the order was cancelled",
+    "conversation_expired": "18 months have passed since the purchase; its messages are no longer returned",
+    "refund": "the purchase was refunded; the buyer may reopen it",
+    "claim": "a claim is open",
+    "claim_change_open": "a claim about an exchange is open",
+    "claim_change_closed": "a claim about an exchange was closed",
+    "deactivated_account": "the buyer's account is deactivated",
+    "restrictions": "the account is restricted",
+    "message_pending_review": "a message is waiting for review",
+    "return_to_buyer_fulfillment": "the product is on its way back to the buyer",
+    "ai_assistant": "Mercado Libre's assistant is answering",
+    "ai_assistant_expired": "the time for answering Mercado Libre's assistant is over",
+    "ai_assistant_contact_closed": "Mercado Libre's assistant closed it",
+    "ai_assistant_initiated_by_seller_expired": "the time for answering Mercado Libre's assistant is over",
+    "excepted_case": "the pack is an exception to the action guide: use plain messages",
+    "resale": "the product is being resold",
+    "proximity_groceries": "groceries delivered nearby have no conversation",
+}
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class ConversationStatus:
+    """Whether one can write in a conversation, and if not, why.
+
+    `claim_ids` joins the two spellings of the wire. `substatus` names the block (blocking page of the documentation).
+    """
+
+    path: str | None = None
+    status: str | None = None
+    substatus: str | None = None
+    status_date: datetime | None = None
+    status_update_allowed: bool | None = None
+    claim_ids: tuple[str, ...] = ()
+    shipping_id: str | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """True if the server says that it is blocked."""
+        return self.status == "blocked"
+
+    @property
+    def can_reply(self) -> bool:
+        """True unless it is blocked."""
+        return not self.blocked
+
+    @property
+    def blocked_reason(self) -> str | None:
+        """Why it is blocked, in words; an unknown reason is the server's own; None where it is not blocked."""
+        if not self.blocked:
+            return None
+        if self.substatus is None:
+            return "the server gives no reason"
+        # One documented reason is spelled ``block_by_…``.
+        cause = self.substatus.removeprefix("blocked_by_").removeprefix("block_by_")
+        return _BLOCKED_BY.get(cause, self.substatus)
+
+    @property
+    def handled_by_agent(self) -> bool:
+        """True if Mercado Libre's agent speaks for the buyer: only a ``/conversations/`` segment says so."""
+        return "/conversations/" in (self.path or "")
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class MessagePage:
+    """One page of a conversation, in the server's order: newest first, as far as anyone has seen."""
+
+    pack_id: str
+    paging: Paging
+    conversation: ConversationStatus | None = None
+    messages: tuple[Message, ...] = ()
+    seller_max_message_length: int | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Conversation:
+    """What was read of one pack.
+
+    `messages`: what was read and not yielded before, newest first. `unread`: those of the counterparty that were unread
+    when found, oldest first. `marked`: the server already shows them as read. `resource` is what the unread listing
+    called it.
+    """
+
+    pack_id: str
+    status: ConversationStatus | None = None
+    messages: tuple[Message, ...] = ()
+    unread: tuple[Message, ...] = ()
+    marked: bool = False
+    resource: str | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class PackFailure:
+    """A pack that could not be read or marked, and why."""
+
+    pack_id: str
+    error: MessagesError
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class DrainReport:
+    """What a drain has done so far.
+
+    `conversations` and `messages`: yielded. `listings` and `requests`: sent, retries included. `waiting`: packs whose
+    marking request has no known outcome and which are read again later. `set_aside`: packs that failed. `unseen`: what
+    only a marking answer showed and what could not be yielded any more, because the drain was closed; the server shows
+    it as read.
+    """
+
+    conversations: int = 0
+    messages: int = 0
+    listings: int = 0
+    requests: int = 0
+    waiting: int = 0
+    set_aside: tuple[PackFailure, ...] = ()
+    unseen: tuple[Conversation, ...] = ()
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class InboxReport:
+    """What an inbox has done so far, and what it owes.
+
+    `conversations` and `messages`: delivered. `listings` and `requests`: sent, retries included. `owed`: packs that are
+    still to be read. `waiting`: those of them that wait, until `waits_until` at the latest, because a marking request
+    may still be executed. `parked`: packs that were given up for now.
+    """
+
+    conversations: int = 0
+    messages: int = 0
+    listings: int = 0
+    requests: int = 0
+    owed: int = 0
+    waiting: int = 0
+    waits_until: datetime | None = None
+    parked: tuple[PackFailure, ...] = ()

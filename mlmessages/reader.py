@@ -1,0 +1,147 @@
+"""Reading and marking conversations: the coroutines that the client, the drain and the inbox stand on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Final
+
+from attrs import define, evolve, field
+
+from .arguments import show
+from .endpoints import Endpoints
+from .errors import DecodeError, MessagesError
+from .models import Conversation, ConversationStatus, Message, MessagePage, UnreadListing
+from .paging import Walk, newest_first
+from .session import Session, Tally
+
+_log: Final = logging.getLogger("mlmessages")
+
+
+@define
+class Look:
+    """What a walk through a conversation has shown so far; it is true also where the walk raises.
+
+    `messages`: each once, in the server's order. `unread_offsets`: where the pages beyond the first begin that show a
+    message of the counterparty as unread. `pages`: how many were read.
+    """
+
+    messages: list[Message] = field(factory=list)
+    status: ConversationStatus | None = None
+    unread_offsets: list[int] = field(factory=list)
+    pages: int = 0
+
+
+class Reader:
+    """What one seller's conversations show."""
+
+    def __init__(self, session: Session, endpoints: Endpoints, seller_id: str) -> None:
+        self.session: Final = session
+        self.seller_id: Final = seller_id
+        self._endpoints = endpoints
+        self._warned = False
+
+    async def unread(
+        self, role: str = "seller", user_id: int | str | None = None, tally: Tally | None = None
+    ) -> UnreadListing:
+        """The unread listing."""
+        listing = await self.session.execute(self._endpoints.unread(role, user_id), tally)
+        if user_id is None and listing.user_id not in (None, self.seller_id) and not self._warned:
+            self._warned = True  # which of a Global Selling seller's ids stands there is unknown: no error
+            # `show`: a line of the log is not the server's to write
+            _log.warning("the unread listing is of user %s, not of seller %s", show(listing.user_id), self.seller_id)
+        return listing
+
+    async def unread_count(self, pack_id: int | str) -> int:
+        """How many messages of one conversation count as unread."""
+        listing = await self.session.execute(self._endpoints.unread_of(pack_id))
+        return sum(row.count for row in listing.packs if row.pack_id == str(pack_id))
+
+    async def message(self, message_id: int | str) -> Message:
+        """One message by its id."""
+        return await self.session.execute(self._endpoints.message(message_id))
+
+    async def page(
+        self, pack_id: int | str, limit: int, offset: int = 0, *, mark: bool = False, tally: Tally | None = None
+    ) -> MessagePage:
+        """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
+        marking.
+        """
+        try:
+            return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
+        except DecodeError as error:
+            if not mark:
+                raise
+            unreadable = error
+        try:
+            return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=False), tally)
+        except MessagesError:
+            pass
+        raise unreadable  # and nothing that sounds as if it had not been executed
+
+    async def pages(
+        self, pack_id: int | str, limit: int, *, mark: bool = False, tally: Tally | None = None
+    ) -> AsyncGenerator[MessagePage, None]:
+        """The whole conversation page by page, each with the messages that no page before it showed; `mark`: the first
+        page marks.
+        """
+        walk = Walk(limit)
+        while not walk.done:
+            first = walk.pages == 0
+            page = await self.page(pack_id, limit, walk.offset, mark=mark and first, tally=tally)
+            fresh = walk.take(page)
+            if first or fresh:
+                yield page if fresh == page.messages else evolve(page, messages=fresh)
+
+    async def walk(
+        self,
+        look: Look,
+        pack_id: str,
+        limit: int,
+        *,
+        mark: bool = False,
+        until: Callable[[MessagePage], bool] | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """Read the whole conversation into `look`, or up to the page for which `until` is true.
+
+        `mark`: the first page marks.
+        """
+        walk = Walk(limit)
+        while not walk.done:
+            offset, first = walk.offset, walk.pages == 0
+            page = await self.page(pack_id, limit, offset, mark=mark and first, tally=tally)
+            fresh = walk.take(page)
+            look.messages += fresh
+            look.pages += 1
+            look.status = look.status or page.conversation
+            if not first and any(self._is_unread(row) for row in fresh):
+                look.unread_offsets.append(offset)
+            if until is not None and until(page):
+                return
+
+    async def mark_pages(
+        self, look: Look, pack_id: str, limit: int, offsets: Iterable[int], *, tally: Tally | None = None
+    ) -> None:
+        """Mark the pages at `offsets`, for a server that marks no more than it returns.
+
+        It closes with one unmarked read of the first page. All that the answers show is added to `look`, where an id
+        may stand twice: one that is new there is data.
+        """
+        for offset, mark in [*((offset, True) for offset in offsets), (0, False)]:
+            page = await self.page(pack_id, limit, offset, mark=mark, tally=tally)
+            look.messages += page.messages
+            look.status = look.status or page.conversation
+            look.pages += 1
+
+    def conversation(self, look: Look, pack_id: str, *, marked: bool) -> Conversation:
+        """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""
+        shown: dict[str, Message] = {}
+        for row in look.messages:
+            shown.setdefault(row.id, row)
+        messages = newest_first(shown.values())
+        unread = tuple(row for row in reversed(messages) if self._is_unread(row))
+        return Conversation(pack_id, look.status, messages, unread, marked)
+
+    def _is_unread(self, message: Message) -> bool:
+        return message.read is None and not message.is_from(self.seller_id)

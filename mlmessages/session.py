@@ -1,0 +1,168 @@
+"""The one door to the API: `Session.execute` sends a call through retry ( limits ( auth ( transport )))."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, TypeVar
+
+from attrs import define
+
+from .auth import TokenSource, current_token
+from .errors import AnswerLost, APIError, DecodeError, MessagesError, NotSent, RateLimited, Unauthorized
+from .limits import Limits, Permit
+from .retry import Course, Failed, Quota, Retry
+from .transport import Transport
+from .wire import Call, Effect, Fault, Outcome, Request, Response, T_co, check, outcome
+
+T = TypeVar("T")
+
+
+@define
+class Tally:
+    """What somebody's requests have come to.
+
+    `requests`: how many were sent, retries included. `in_doubt`: one that changes something was sent, and it may have
+    been executed, or it was, and what it showed is still being read.
+    """
+
+    requests: int = 0
+    in_doubt: bool = False
+
+
+class Session:
+    """The pipeline of one client.
+
+    Every attempt pays the budget; the token is asked for last; nothing is held while sleeping.
+    """
+
+    def __init__(self, transport: Transport, source: TokenSource, limits: Limits, retry: Retry) -> None:
+        self.limits: Final = limits
+        self.transport: Final = transport
+        self.source: Final = source
+        self.retry: Final = retry
+        self.date: str | None = None  # of the last answer, by the server's clock
+        self._quota = Quota()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._state = "not entered yet: use `async with`"
+
+    async def open(self) -> None:
+        """Bind it to the running event loop; once."""
+        if self._loop is not None:
+            raise RuntimeError("a client is entered once; make a new one")
+        self._loop = asyncio.get_running_loop()
+        await self.transport.open()
+        self._state = ""
+
+    async def close(self) -> None:
+        """Nothing is sent any more."""
+        self._state = "closed"
+        await self.transport.close()
+
+    def check_open(self) -> None:
+        """`RuntimeError` before entering, after closing, and in another event loop than the one entered in."""
+        if self._state:
+            raise RuntimeError(f"the client is {self._state}")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # a generator may be made outside of a loop; it runs in one
+        if loop is not self._loop:
+            raise RuntimeError("the client belongs to the event loop that it was entered in")
+
+    async def execute(self, call: Call[T_co], tally: Tally | None = None) -> T_co:
+        """What `call` reads from its answer.
+
+        Raises `TransportError`, `APIError`, `DecodeError` or `AuthError`, after the retries that are safe. A marking
+        request and a write are not repeated when they may have been executed.
+        """
+        self.check_open()
+        exchange = _Exchange(self, call.request, tally)
+        course = Course(self.retry, self._quota, call.request.effect, exchange.attempt, exchange.elapsed)
+        response = await course.run()
+        try:
+            return call.read(response.body)
+        except DecodeError as error:
+            # Its frames and the parser's error behind it hold the answer, and with it what buyers wrote.
+            unreadable = error.with_traceback(None)
+            unreadable.__context__ = None
+        raise unreadable
+
+
+class _Exchange:
+    """The attempts of one request, and how much of their time counts."""
+
+    __slots__ = ("_loop", "_refreshed", "_request", "_session", "_started", "_tally", "_waited")
+
+    def __init__(self, session: Session, request: Request, tally: Tally | None) -> None:
+        self._session = session
+        self._request = request
+        self._tally = tally or Tally()
+        self._loop = asyncio.get_running_loop()
+        self._started: float | None = None
+        self._waited = 0.0
+        self._refreshed = False
+
+    def elapsed(self) -> float:
+        """Seconds since the first attempt started, without waiting for the budget."""
+        return 0.0 if self._started is None else self._loop.time() - self._started - self._waited
+
+    async def attempt(self) -> Response | Failed:
+        """One attempt; a 401 that a new token cures is part of it."""
+        source, effect = self._session.source, self._request.effect
+        while True:
+            permit = await self._permit()
+            sent = answered = False
+            was_in_doubt = self._tally.in_doubt
+            try:
+                token = await current_token(source)
+                self._session.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
+                sent = True
+                self._tally.requests += 1
+                self._tally.in_doubt = was_in_doubt or effect is not Effect.READ
+                response = await self._session.transport.send(self._request, token, self._time_left())
+                _check(response, effect)
+                answered = True
+                self._session.date = response.headers.get("Date")
+                return response
+            except MessagesError as error:
+                if outcome(error) is Outcome.NOT_EXECUTED:
+                    self._tally.in_doubt = was_in_doubt
+                sent = sent and not isinstance(error, NotSent)
+                answered = isinstance(error, (APIError, DecodeError)) and not isinstance(error, RateLimited)
+                wait = self._pause(permit, error) if isinstance(error, RateLimited) else 0.0
+                if not isinstance(error, Unauthorized):
+                    return Failed(error, wait)
+                rejection = error
+            finally:
+                self._session.limits.release(permit, sent=sent, answered=answered)
+            if self._refreshed:
+                return Failed(rejection)
+            self._refreshed = True
+            await source.rejected(token)
+            if await current_token(source) == token:
+                return Failed(rejection)
+
+    async def _permit(self) -> Permit:
+        asked = self._loop.time()
+        permit = await self._session.limits.acquire(self._session, write=self._request.effect is Effect.WRITE)
+        if self._started is None:
+            self._started = permit.started
+        else:
+            self._waited += permit.started - asked
+        return permit
+
+    def _time_left(self) -> float:
+        return self._session.retry.deadline - self.elapsed()
+
+    def _pause(self, permit: Permit, error: RateLimited) -> float:
+        retry = self._session.retry
+        return self._session.limits.refused(permit, error.retry_after, retry.delay, retry.deadline)
+
+
+def _check(response: Response, effect: Effect) -> None:
+    """Raise what `response` is, if it is no answer to read."""
+    check(response)
+    if response.fault is not None:
+        if effect is Effect.READ and response.fault is not Fault.TOO_LARGE:
+            raise AnswerLost(response.fault.value)
+        raise DecodeError(response.fault.value)

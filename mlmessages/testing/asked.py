@@ -1,0 +1,64 @@
+"""What a request asks for, read from its method, target and Authorization."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import parse_qsl
+
+import attrs
+
+Kind = Literal["listing", "probe", "mark", "peek", "message", "other"]
+Family = Literal["marketplace", "domestic"]
+
+_ROUTE = re.compile(
+    r"(?P<marketplace>/marketplace)?/messages/(?:"
+    r"(?P<listing>unread)"
+    r"|(?P<probe>unread/)?packs/(?P<pack>[^/]+)(?:/sellers/(?P<seller>[^/]+))?"
+    r"|(?P<message>[^/]+)"
+    r")"
+)
+
+
+@attrs.frozen
+class Asked:
+    """One request."""
+
+    method: str
+    target: str
+    """The path with its query, as sent."""
+    path: str
+    query: Mapping[str, str]
+    kind: Kind
+    family: Family
+    token: str | None
+    pack_id: str | None = None
+    seller_id: str | None = None
+    message_id: str | None = None
+
+
+def read_request(method: str, target: str, authorization: str | None) -> Asked:
+    """The request as a value; whatever no route fits is of kind "other"."""
+    path, _, query_text = target.partition("?")
+    query = dict(parse_qsl(query_text, keep_blank_values=True)) if query_text else {}
+    scheme, _, token = (authorization or "").partition(" ")
+    known = token if scheme.lower() == "bearer" and token else None
+    route = _ROUTE.fullmatch(path)
+    if route is None:
+        return Asked(method, target, path, query, "other", "domestic", known)
+    family: Family = "marketplace" if route["marketplace"] else "domestic"
+    kind: Kind
+    if route["listing"]:
+        kind = "listing"
+    elif route["message"]:
+        kind = "message"
+    elif not route["seller"] and (route["probe"] or family == "domestic"):
+        kind = "other"  # only the marketplace thread is printed without its seller
+    elif route["probe"]:
+        kind = "probe"
+    else:
+        kind = "peek" if query.get("mark_as_read") == "false" else "mark"
+    if method != "GET":
+        kind = "other"
+    return Asked(method, target, path, query, kind, family, known, route["pack"], route["seller"], route["message"])

@@ -1,0 +1,28 @@
+"""What happened, for assertions: one entry a request, in the order of arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from .asked import Kind
+
+
+@attrs.frozen
+class Entry:
+    """One request as the server saw it."""
+
+    at: float
+    """When the server counted it: its arrival, or for one that was held back its execution."""
+    kind: Kind
+    method: str
+    path: str
+    query: Mapping[str, str]
+    pack_id: str | None
+    status: int | None = None
+    """What was answered; None: nothing, or not yet."""
+    executed: bool = False
+    """Whether the server did what was asked, and would have answered 200."""
+    ids: tuple[str, ...] = ()
+    """The messages in the executed answer, whether or not it reached the client."""

@@ -1,0 +1,77 @@
+"""The counters behind a `RateWindow`: one for reads, one for writes."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import attrs
+
+from .behaviour import RateWindow
+
+
+class Counter(Protocol):
+    """Lets a request in and returns 0.0, or refuses it and returns the seconds until the next one would be let in."""
+
+    def admit(self, now: float) -> float:
+        """One request at this moment."""
+
+
+@attrs.define
+class _Fixed:
+    limit: int
+    period: float
+    offset: float
+    _window: float = -1.0
+    _used: int = 0
+
+    def admit(self, now: float) -> float:
+        window = (now - self.offset) // self.period
+        if window != self._window:
+            self._window, self._used = window, 0
+        if self._used >= self.limit:
+            return (window + 1) * self.period + self.offset - now
+        self._used += 1
+        return 0.0
+
+
+@attrs.define
+class _Sliding:
+    limit: int
+    period: float
+    _admitted: deque[float] = attrs.field(factory=deque)
+
+    def admit(self, now: float) -> float:
+        while self._admitted and self._admitted[0] <= now - self.period:
+            self._admitted.popleft()
+        if len(self._admitted) >= self.limit:
+            return self._admitted[0] + self.period - now if self._admitted else self.period
+        self._admitted.append(now)
+        return 0.0
+
+
+@attrs.define
+class _Bucket:
+    limit: int
+    period: float
+    _tokens: float = attrs.field(default=attrs.Factory(lambda self: float(self.limit), takes_self=True))
+    _filled: float | None = None
+
+    def admit(self, now: float) -> float:
+        per_second = self.limit / self.period
+        if self._filled is not None:
+            self._tokens = min(float(self.limit), self._tokens + (now - self._filled) * per_second)
+        self._filled = now
+        if self._tokens < 1.0:
+            return (1.0 - self._tokens) / per_second if per_second else self.period
+        self._tokens -= 1.0
+        return 0.0
+
+
+def counter(window: RateWindow, limit: int) -> Counter:
+    """A fresh counter of the window's kind."""
+    if window.kind == "sliding":
+        return _Sliding(limit, window.period)
+    if window.kind == "bucket":
+        return _Bucket(limit, window.period)
+    return _Fixed(limit, window.period, window.offset)

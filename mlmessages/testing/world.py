@@ -1,0 +1,250 @@
+"""The state behind the API: conversations, who has read what, and what a listing knows. No loop, no socket, no JSON."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+
+import attrs
+
+from .packs import Pack, Sender
+
+START = 1772452800.0
+"""The moment at which a world begins on the calendar (2026-03-02 12:00 UTC); its clock counts on from there."""
+
+_FIRST_PACK = 2000000000000001
+_FIRST_BUYER = 800300001
+_SECONDS_BETWEEN_SEEDED = 60.0
+
+
+@attrs.define(eq=False)
+class Thread:
+    """One conversation."""
+
+    pack_id: str
+    buyer_id: int
+    buyer_name: str
+    site_id: str
+    status: str
+    substatus: str | None
+    messages: list[StoredMessage] = attrs.field(factory=list)
+    """Oldest first."""
+    unread: int = 0
+    """How many of the buyer's messages are unread, the hidden ones too."""
+    hidden: int = 0
+
+    @property
+    def visible(self) -> list[StoredMessage]:
+        """What a read can return, oldest first."""
+        return [message for message in self.messages if not message.hidden] if self.hidden else self.messages
+
+
+@attrs.define(eq=False)
+class StoredMessage:
+    """One message; its times are on the calendar."""
+
+    id: str
+    thread: Thread
+    text: str
+    from_buyer: bool
+    created: float
+    read: float | None
+    hidden: bool = False
+    overrides: Mapping[str, object] | None = None
+
+
+@attrs.frozen
+class _Change:
+    at: float
+    thread: Thread
+    count_before: int
+
+
+class World:
+    """Conversations of one seller, changed by buyers, by the seller and by marking reads."""
+
+    def __init__(self, packs: Iterable[Pack], *, clock: Callable[[], float], lag: float = 0.0) -> None:
+        self._lag = lag
+        self._clock = clock
+        self._origin = clock()
+        self._threads: dict[str, Thread] = {}
+        self._messages: dict[str, StoredMessage] = {}
+        self._unread: dict[Thread, None] = {}  # in the order of their latest arrival
+        self._changes: deque[_Change] = deque()
+        self._marked: set[str] = set()
+        self._shuffle = random.Random(0)
+        for number, pack in enumerate(packs):
+            self._open(number, pack)
+
+    def _open(self, number: int, pack: Pack) -> None:
+        pack_id = str(_FIRST_PACK + number if pack.pack_id is None else pack.pack_id)
+        if pack_id in self._threads:
+            raise ValueError(f"pack {pack_id} is there twice")
+        buyer_id = _FIRST_BUYER + number if pack.buyer_id is None else pack.buyer_id
+        name = f"Test Buyer {number + 1}" if pack.buyer_name is None else pack.buyer_name
+        thread = Thread(pack_id, buyer_id, name, pack.site_id, pack.status, pack.substatus)
+        self._threads[pack_id] = thread
+        written = pack.written()
+        for age, message in zip(range(len(written), 0, -1), written, strict=True):
+            created = START - age * _SECONDS_BETWEEN_SEEDED
+            self._store(
+                thread,
+                message.text,
+                message.sender,
+                created,
+                read=created + 1.0 if message.read else None,
+                hidden=message.hidden,
+                overrides=message.overrides,
+            )
+
+    # -- time
+
+    def start_clock(self) -> None:
+        """Read the clock: one that starts when it is first read starts now."""
+        self._clock()
+
+    @property
+    def now(self) -> float:
+        """The world's clock."""
+        return self._clock()
+
+    @property
+    def calendar(self) -> float:
+        """The world's date, in seconds since 1970."""
+        return START + self._clock() - self._origin
+
+    # -- what happens
+
+    def send(self, pack_id: str, text: str, sender: Sender, overrides: Mapping[str, object]) -> str:
+        """A message arrives; its id."""
+        thread = self.thread(pack_id)
+        self._remember(thread)
+        return self._store(thread, text, sender, self.calendar, read=None, hidden=False, overrides=overrides).id
+
+    def hide(self, message_id: str) -> None:
+        """A message is moderated: no read returns or marks it, and `count` keeps counting it."""
+        message = self._messages[message_id]
+        message.thread.hidden += not message.hidden
+        message.hidden = True
+
+    def reveal(self, message_id: str) -> None:
+        """A hidden message is let through, at its old place."""
+        message = self._messages[message_id]
+        message.thread.hidden -= message.hidden
+        message.hidden = False
+
+    def mark(self, messages: Iterable[StoredMessage]) -> list[str]:
+        """Those of the buyer's that are visible become read; the ids of those that were not."""
+        now = self.calendar
+        marked = []
+        for message in messages:
+            if message.from_buyer and message.read is None and not message.hidden:
+                thread = message.thread
+                self._remember(thread)
+                message.read = now
+                thread.unread -= 1
+                if not thread.unread:
+                    del self._unread[thread]
+                marked.append(message.id)
+        return marked
+
+    def mark_by_reading(self, messages: Iterable[StoredMessage]) -> None:
+        """`mark`, as the side effect of a GET: remembered for `marked_ids`."""
+        self._marked.update(self.mark(messages))
+
+    # -- what is seen
+
+    def thread(self, pack_id: str) -> Thread:
+        """The conversation, or a LookupError."""
+        try:
+            return self._threads[pack_id]
+        except KeyError:
+            raise LookupError(f"no pack {pack_id} in this sandbox") from None
+
+    def find_thread(self, pack_id: str) -> Thread | None:
+        """The conversation, if there is one."""
+        return self._threads.get(pack_id)
+
+    def find_message(self, message_id: str) -> StoredMessage | None:
+        """The message, if there is one that a read may show."""
+        message = self._messages.get(message_id)
+        return None if message is None or message.hidden else message
+
+    def listing(self, *, cap: int | None, order: str) -> tuple[list[tuple[Thread, int]], int]:
+        """The unread conversations with their counts, at most `cap` of them, and how many there are in all."""
+        if not self._lag and order != "shuffled":
+            threads = reversed(self._unread) if order == "newest" else iter(self._unread)
+            return [(thread, thread.unread) for thread in islice(threads, cap)], len(self._unread)
+        then = self._counts_before(self.now - self._lag)
+        gone = [thread for thread in then if thread not in self._unread]
+        rows = [(thread, then.get(thread, thread.unread)) for thread in [*gone, *self._unread]]
+        rows = [(thread, count) for thread, count in rows if count]
+        if order == "shuffled":
+            self._shuffle.shuffle(rows)
+        elif order == "newest":
+            rows.reverse()
+        return rows[:cap], len(rows)
+
+    def unread_conversations(self) -> int:
+        """How many have something unread, visible or hidden."""
+        return len(self._unread)
+
+    def unread_ids(self) -> set[str]:
+        """The buyers' messages that nobody has read, visible or hidden."""
+        return {m.id for thread in self._unread for m in thread.messages if m.from_buyer and m.read is None}
+
+    def marked_ids(self) -> set[str]:
+        """The buyers' messages that are read because of a marking GET."""
+        return set(self._marked)
+
+    def message_ids(self) -> set[str]:
+        """Every message."""
+        return set(self._messages)
+
+    def pack_ids(self) -> list[str]:
+        """Every conversation, in the order of creation."""
+        return list(self._threads)
+
+    # -- inside
+
+    def _store(
+        self,
+        thread: Thread,
+        text: str,
+        sender: Sender,
+        created: float,
+        *,
+        read: float | None,
+        hidden: bool,
+        overrides: Mapping[str, object],
+    ) -> StoredMessage:
+        message_id = overrides.get("id") if overrides else None
+        if not isinstance(message_id, str):
+            # like the real ones: 12 hex digits of milliseconds, then what keeps them apart, in order
+            message_id = f"{int(created * 1000):012x}7000{0x8000000000000000 + len(self._messages):016x}"
+        if message_id in self._messages:
+            raise ValueError(f"message {message_id} is there twice")
+        from_buyer = sender == "buyer"
+        message = StoredMessage(message_id, thread, text, from_buyer, created, read, hidden, overrides or None)
+        self._messages[message_id] = message
+        thread.messages.append(message)
+        thread.hidden += hidden
+        if from_buyer and read is None:
+            thread.unread += 1
+            self._unread.pop(thread, None)
+            self._unread[thread] = None
+        return message
+
+    def _remember(self, thread: Thread) -> None:
+        if self._lag:
+            self._changes.append(_Change(self.now, thread, thread.unread))
+
+    def _counts_before(self, moment: float) -> dict[Thread, int]:
+        while self._changes and self._changes[0].at <= moment:
+            self._changes.popleft()
+        then: dict[Thread, int] = {}
+        for change in self._changes:
+            then.setdefault(change.thread, change.count_before)
+        return then

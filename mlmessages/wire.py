@@ -1,0 +1,297 @@
+"""The joint of the library: a `Call` is a `Request` and how to read its `Response`; `check` raises refusals."""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Generic, TypeVar
+
+from attrs import field, frozen
+
+from . import errors
+from .errors import DecodeError
+
+try:
+    import orjson
+except ImportError:  # the `speed` extra is not installed
+    orjson = None  # type: ignore[assignment]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Effect(enum.Enum):
+    """What executing a request does on the server; it decides what may be repeated."""
+
+    READ = "changes nothing"
+    MARK = "marks messages as read"
+    WRITE = "creates something"
+
+
+@frozen
+class Request:
+    """What is asked. `target` is the path with its query, already encoded, below the base URL."""
+
+    target: str
+    effect: Effect = Effect.READ
+    method: str = "GET"
+
+
+class Fault(enum.Enum):
+    """Why there is no whole body although the status was seen."""
+
+    CUT_OFF = "the answer was cut off"
+    LATE = "the answer did not end in time"
+    TOO_LARGE = "the answer is larger than 8 MB"
+
+
+@frozen
+class Response:
+    """What came back. `received`, of a refusal, is in POSIX seconds."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    fault: Fault | None = None
+    received: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """True if the status is 2xx: it was executed."""
+        return 200 <= self.status < 300
+
+
+@frozen
+class Call(Generic[T_co]):
+    """One request and how to read its answer. `read` raises `DecodeError`."""
+
+    request: Request
+    read: Callable[[bytes], T_co]
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_RAW_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # apart: one pattern with two beginnings takes ten times longer
+_LONE: Final = re.compile("[\ud800-\udfff]")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int | float:
+    """An integer as orjson reads it: beyond 64 bits it is a float, which nothing takes for an id."""
+    value = int(digits)
+    return value if -(2**63) <= value < 2**64 else float(digits)
+
+
+_STDLIB: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value of `body`; `ValueError` where there is none.
+
+    The same with and without orjson, but for nesting of about 1,000, where each has a limit of its own. Half of a
+    surrogate pair, which no file could store, becomes U+FFFD: a message is not lost for one broken character.
+    """
+    if orjson is not None:
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError:
+            pass  # it is stricter than the standard library about surrogates and depth: let that decide
+    try:
+        value = _STDLIB.decode(body.decode("utf-8-sig", "surrogatepass"))
+        broken = _SURROGATE.search(body) or _RAW_SURROGATE.search(body)
+        return _without_lone_surrogates(value) if broken else value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def dump_json(value: object) -> bytes:
+    """`value` as JSON."""
+    if orjson is not None:
+        return orjson.dumps(value, default=list)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _LONE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+    return value
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+_CLASSES: Final[dict[int, type[errors.APIError]]] = {
+    400: errors.BadRequest,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    429: errors.RateLimited,
+}
+
+_PERMISSION = (
+    "The application lacks the permission for pre and post-sale communication: switch it on (read and write) in the"
+    " application's settings, then let the seller authorise it again."
+)
+
+_MODEL_6 = (
+    "Global Selling sellers of Model 6 are refused on every message endpoint. Any other seller: check that the token is"
+    " the seller's and has the permission for pre and post-sale communication."
+)
+
+# (status, pattern of "code message", what to do): the first that fits. The first six are the error table of the page
+# "Pending messages"; where another comes from stands above it.
+_HINTS: Final = tuple(
+    (status, re.compile(pattern, re.IGNORECASE), hint)
+    for status, pattern, hint in (
+        (400, "messages id empty or invalid", "Pass a message's id as a notification or a page names it."),
+        (400, "specified message id.* does not exist", "No message has this id: is it a message's, not a pack's?"),
+        (400, "messages from multiple orders", "The ids belong to several orders: ask for one order's at a time."),
+        (403, "can not identify the user", "`user_id` must be the user that the token belongs to."),
+        (404, "could not be retrieved from storage", "A message can be late: ask again in a few seconds."),
+        (404, "order do not exists", "No sale has this id: is it a pack's (or, where an order has none, the order's)?"),
+        # documented beside the listing: no token is a 400, not a 401
+        (400, "access token is required", "No token reached the server: did a proxy remove the Authorization header?"),
+        (401, "", "The token is expired, revoked or of another application: get a new one."),
+        # observed: the policy agent's answer to an application without the permission, and two more of the kind
+        (403, "policyagent|policy_agent|from_policies|invalid scopes|access_denied", _PERMISSION),
+        (
+            403,
+            "token invalid for resource",
+            "The pack is not this seller's: check `seller_id`, and whose the token is.",
+        ),
+        # Global Selling pages, April 2026; nothing in the body tells this from another "Forbidden"
+        (403, "^forbidden forbidden$", _MODEL_6),
+        (404, "resource not found", "No such path: is `api` right? The paths can be changed with `Routes`."),
+        (429, "", "The application's budget is used up: lower `Limits`, or share one `Limits` among its clients."),
+    )
+)
+
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[a-z]+|[A-Z]+", re.ASCII)
+_LONGEST_CODE: Final = 100
+_LONGEST_MESSAGE: Final = 300
+
+
+def check(response: Response) -> None:
+    """Raise the `APIError` that a non-2xx `response` is: the status decides, the body explains, whatever its shape."""
+    if response.ok:
+        return
+    status = response.status
+    code, message = _explanation(response.body)
+    if 300 <= status < 400:
+        code, message = None, "a redirect, which is never followed"
+    cls = _CLASSES.get(status) or (errors.ServerError if status >= 500 else errors.APIError)
+    said = f"{code or ''} {message or ''}"
+    raise cls(
+        status,
+        code,
+        message,
+        request_id=_printable(response.headers.get("x-request-id")),
+        hint=next((hint for s, pattern, hint in _HINTS if s == status and pattern.search(said)), None),
+        retry_after=_retry_after(response),
+    )
+
+
+def _explanation(body: bytes) -> tuple[str | None, str | None]:
+    """The machine-readable code and the words of an error body; it has eight documented or observed shapes."""
+    try:
+        value = parse_json(body) if body else None
+    except ValueError:
+        value = body[: _LONGEST_MESSAGE * 4].decode("utf-8", "replace")
+        if "<" in value:
+            return None, "an HTML page instead of an answer"
+    if isinstance(value, str):
+        value = {"message": value}
+    if not isinstance(value, dict):
+        return None, None
+    causes = value.get("cause")
+    if not isinstance(causes, list):
+        causes = [causes]
+    causes = [cause.get("code") if isinstance(cause, dict) else cause for cause in causes]
+    words = [value.get("message"), value.get("error_description"), value.get("error"), *causes]
+    # The discriminating word may stand in any of these; a block is the most telling of all.
+    candidates = [value.get("error"), value.get("code"), *causes, value.get("message")]
+    candidates = [c for c in candidates if isinstance(c, str) and len(c) <= _LONGEST_CODE]
+    codes = [c.lower() for c in candidates if _CODE.fullmatch(c)]
+    codes += [c.lower() for c in candidates if c.istitle() and c.isalpha()]
+    code = next((c for c in codes if c.startswith(("blocked_by_", "block_by_"))), codes[0] if codes else None)
+    blocked_by = value.get("blocked_by")  # the policy agent's name for itself
+    message = next((word for word in words if isinstance(word, str) and word), None)
+    if isinstance(blocked_by, str):
+        message = f"{message or ''} (blocked by {blocked_by})".strip()
+    return code, _printable(message)
+
+
+def _printable(text: str | None) -> str | None:
+    """`text` on one line, without what moves a terminal's cursor, and not too long: it goes into logs."""
+    if not text:
+        return None
+    shown = "".join(c if c.isprintable() else " " for c in text[: 2 * _LONGEST_MESSAGE])
+    return " ".join(shown.split())[:_LONGEST_MESSAGE] or None
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds to wait (RFC 9110, 10.2.3: seconds or a date), or None where the header is absent or makes no sense."""
+    value = response.headers.get("retry-after")
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until = _posix(value)
+        if until is None:
+            return None
+        now = _posix(response.headers.get("date", ""))  # the server's own clock, where it tells it
+        seconds = until - (response.received if now is None else now)
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _posix(date: str) -> float | None:
+    """The POSIX seconds of an HTTP date, which is in UTC also in the old form that does not say so; None: no date."""
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+# -- outcomes ----------------------------------------------------------------------------------------------------------
+
+
+class Outcome(enum.Enum):
+    """What is known of a request on the server's side."""
+
+    EXECUTED = "a 2xx status was seen"
+    NOT_EXECUTED = "it never left, or the server refused it"
+    UNKNOWN = "it left, and what became of it cannot be known"
+
+
+def outcome(error: Exception | None) -> Outcome:
+    """The class of an attempt by the `error` it ended in (None: an answer).
+
+    Outcomes decide what is repeated, not verbs.
+    """
+    if error is None or isinstance(error, DecodeError):
+        return Outcome.EXECUTED
+    if isinstance(error, (errors.AnswerLost, errors.ServerError)):
+        return Outcome.UNKNOWN
+    return Outcome.NOT_EXECUTED
+
+
+def repeatable(effect: Effect, error: Exception) -> bool:
+    """True if sending the same request again is safe and may help: all that was not executed for a passing reason, and
+    reads.
+    """
+    if isinstance(error, (errors.NotSent, errors.RateLimited)):
+        return True
+    return outcome(error) is Outcome.UNKNOWN and effect is Effect.READ

@@ -1,0 +1,181 @@
+"""The program as a whole: help, misuse, failures, and what it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Serve, environment, piped, run
+from mlmessages.testing import Reply, on
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(**env),
+    )
+
+
+def test_help_names_every_command_and_the_exit_codes():
+    """`--help` names the commands, says where the token comes from and what the exit codes mean."""
+    result = run("--help")
+    assert result.exit_code == 0
+    for word in ("demo", "unread", "messages", "sandbox", "MLMESSAGES_TOKEN_FILE", "130"):
+        assert word in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["demo", "unread", "messages", "sandbox"])
+def test_every_command_explains_itself(command: str):
+    """`COMMAND --help` and `COMMAND -h` say the same and need no setting."""
+    assert run(command, "--help").exit_code == 0
+    assert run(command, "--help").stdout == run(command, "-h").stdout
+
+
+def test_help_shows_the_environment_variables():
+    """The help of a command that talks to the API names the variables of its settings."""
+    text = run("unread", "--help").stdout
+    for name in ("MLMESSAGES_SELLER_ID", "MLMESSAGES_BASE_URL", "MLMESSAGES_API", "MLMESSAGES_TOKEN_FILE"):
+        assert name in text
+
+
+def test_nothing_heavy_is_imported_for_help():
+    """`mlmessages --help` imports neither aiohttp nor rich nor the client."""
+    code = (
+        "import sys, mlmessages.cli\n"
+        "sys.argv = ['mlmessages', '--help']\n"
+        "try: mlmessages.cli.main()\n"
+        "finally: print(*{'aiohttp', 'rich', 'cattrs', 'mlmessages.client'} & set(sys.modules), file=sys.stderr)"
+    )
+    result = python(code)
+    assert (result.returncode, result.stderr.strip()) == (0, "")
+
+
+def test_import_needs_no_extra():
+    """`import mlmessages.cli` imports nothing of the extra."""
+    result = python("import sys, mlmessages.cli; print(*{'click', 'rich'} & set(sys.modules))")
+    assert (result.stdout.strip(), result.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_one_line_says_what_to_install(missing: str):
+    """Without click or rich the program ends with exit code 2 and the command to install them."""
+    result = python(f"import sys; sys.modules[{missing!r}] = None; from mlmessages.cli import main; main()")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'mlmessages[cli]'" in result.stderr
+    assert missing in result.stderr
+
+
+def test_version_is_the_installed_one(tmp_path: Path):
+    """`--version` prints the version of the installed package."""
+    metadata = tmp_path / "mlmessages-9.8.7.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mlmessages\nVersion: 9.8.7\n")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    result = python(
+        "import sys; sys.argv[1:] = ['--version']; from mlmessages.cli import main; main()", PYTHONPATH=path
+    )
+    assert (result.returncode, result.stdout) == (0, "mlmessages 9.8.7\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["nonsense"], "nonsense"),
+        (["--nonsense"], "--nonsense"),
+        (["demo", "--packs", "0"], "--packs"),
+        (["demo", "--packs", "many"], "--packs"),
+        (["unread"], "MLMESSAGES_SELLER_ID"),
+        (["unread", "--seller-id", "1", "--api", "other"], "--api"),
+        (["unread", "--seller-id", "one"], "seller_id"),
+        (["unread", "--seller-id", "1", "--base-url", "http://example.com"], "base_url"),
+        (["unread", "--seller-id", "1", "--token", "x"], "--token"),
+        (["messages", "--seller-id", "1"], "PACK"),
+        (["messages", "--seller-id", "1", "../oauth"], "PACK"),
+        (["messages", "--seller-id", "1", "\x1b[2J"], "PACK"),
+        (["sandbox", "--port", "65536"], "--port"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_code_2(args: list[str], said: str):
+    """Wrong arguments end with exit code 2 and one line on stderr that names what is wrong, before anything is sent."""
+    result = run(*args, MLMESSAGES_TOKEN="x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_refusal_is_one_line_with_the_hint(serve: Serve):
+    """An error of the API ends with exit code 1 and one line: status, the server's words, and what to do."""
+    result = run("messages", "77", server=serve(1))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: 404")
+    assert "No sale has this id" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_refused_token_is_not_shown(serve: Serve):
+    """A 401 says what to do and does not print the token."""
+    result = run("unread", server=serve(1), MLMESSAGES_TOKEN="APP_USR-secret-0001")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: 401")
+    assert "APP_USR-secret" not in result.output
+
+
+def test_words_of_a_hostile_server_stay_on_one_line(serve: Serve):
+    """An error text of the server cannot act on the terminal or pretend to be further lines."""
+    body = {"message": "no\x1b[2J\r\nError: all is well\u202e", "error": "forbidden", "status": 403}
+    result = run("unread", server=serve(1, rules=[on("listing").do(Reply(403, body))]))
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert not {"\x1b", "\r", "\u202e"} & set(result.stderr)
+
+
+def test_a_retry_is_told(serve: Serve):
+    """Whoever waits for a retry reads on stderr that there is one; the data are complete all the same."""
+    result = run("unread", server=serve(1, rules=[on("listing", nth=1).do(Reply(503))]))
+    assert result.exit_code == 0
+    assert "retry 1" in result.stderr
+    assert "2000000000000001" in result.stdout
+
+
+def test_a_reader_that_has_had_enough_sees_no_traceback(serve: Serve):
+    """A closed pipe behind stdout ends the program quietly."""
+    server = serve(1000)
+    for args in (["unread"], ["unread", "--json"], ["messages", "2000000000000001"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        settings = {"MLMESSAGES_BASE_URL": server.base_url, "MLMESSAGES_SELLER_ID": server.seller_id}
+        try:
+            result = subprocess.run(
+                [sys.executable, "-m", "mlmessages.cli", *args],
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                timeout=60,
+                check=False,
+                env=environment(**settings, MLMESSAGES_TOKEN=server.token),
+            )
+        finally:
+            os.close(writer)
+        assert result.returncode == 1
+        assert "Traceback" not in result.stderr
+        assert "BrokenPipe" not in result.stderr
+
+
+def test_it_is_also_a_module():
+    """`python -m mlmessages.cli` is the program."""
+    result = piped("--help")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout.startswith(b"Usage: mlmessages ")

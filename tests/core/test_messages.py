@@ -1,0 +1,575 @@
+"""From JSON to `Message` and `MessagePage`: field by field, whatever the spelling, and never a message lost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.shapes import (
+    MARK,
+    PAYLOADS,
+    anything,
+    body,
+    documented_message,
+    dump,
+    get,
+    paths,
+    payload,
+    put,
+    scalars,
+    spelled,
+    values,
+)
+from mlmessages import wire
+from mlmessages.convert import message, message_page, single_message, unread_listing
+from mlmessages.models import Attachment, ConversationStatus, Message, Moderation, Paging, Resource
+
+READS = sorted(path.stem for path in PAYLOADS.glob("*.json"))
+PACKS = [name for name in READS if name.startswith("pack_") and name != "pack_resource"] + ["pending_page_pack_page"]
+SINGLE = [name for name in READS if name.startswith(("message_by_id_", "send_response_"))]
+LISTINGS = [name for name in READS if name.startswith(("unread_", "pending_page_unread"))]
+
+
+def moment(*parts: int) -> datetime:
+    """A UTC moment."""
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
+
+
+# -- the samples of the documentation ----------------------------------------------------------------------------------
+
+
+def test_the_pack_page_of_pending_messages_field_by_field(parser: str) -> None:
+    """The pack sample of the "Pending messages" page comes out with every field."""
+    page = message_page(body("pending_page_pack_page"), "2000000089077943")
+    assert values(page) == {
+        "pack_id": "2000000089077943",
+        "paging": {"limit": 2, "offset": 1, "total": 31},
+        "conversation": {
+            "path": "/packs/2000000089077943/seller/415458330",
+            "status": "active",
+            "substatus": None,
+            "status_date": moment(2019, 4, 8, 16, 36, 30),
+            "status_update_allowed": False,
+            "claim_ids": (),
+            "shipping_id": None,
+        },
+        "messages": (
+            {
+                "id": "2c92808469fea23a0169febf14580001",
+                "site_id": "MLM",
+                "client_id": "123",
+                "sender_id": "415458330",
+                "sender_name": payload("pending_page_pack_page")["messages"][0]["from"]["name"],
+                "sender_email": "test_user_83388960@testuser.com",
+                "recipient_id": None,
+                "status": "in_moderation",
+                "subject": None,
+                "text": "Test message ToUserId",
+                "text_translated": None,
+                "created": moment(2019, 4, 8, 20, 58, 49),
+                "received": moment(2019, 4, 8, 20, 58, 49),
+                "available": None,
+                "notified": None,
+                "read": moment(2019, 4, 8, 20, 58, 52),
+                "moderation": {
+                    "status": "non_moderated",
+                    "reason": None,
+                    "by": None,
+                    "source": None,
+                    "moderation_date": None,
+                },
+                "attachments": (
+                    {
+                        "filename": "415460047_a96d8dea-38cd-4402-938e-80a1c134fc5d.pdf",
+                        "original_filename": "Ayuda-Memoria-Arduino-ELINSI.pdf",
+                        "type": "application/octet-stream",
+                        "size": 225677,
+                        "potential_security_threat": False,
+                        "creation_date": moment(2019, 4, 8, 20, 58, 49),
+                    },
+                ),
+                "resources": ({"id": "2000000089077943", "name": "packs"}, {"id": "415458330", "name": "seller"}),
+                "pack_id": "2000000089077943",
+                "raw": payload("pending_page_pack_page")["messages"][0],
+                "problems": (),
+            },
+        ),
+        "seller_max_message_length": None,
+    }
+    assert page.messages[0].sender_name is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "user_id", "rows"),
+    [
+        (
+            "pending_page_unread",
+            "29293123",
+            (("123123123", 1, "/packs/123123123"), ("1231234123", 1, "/packs/1231234123")),
+        ),
+        ("pending_page_unread_empty", "1234512314", ()),
+        ("pending_page_unread_seller", "123123", (("12312312", 1, "/packs/12312312"),)),
+        (
+            "unread_local_by_resource",
+            "700100200",
+            (("2000099900011122", 1, "/packs/2000099900011122/sellers/700100200"),),
+        ),
+        ("unread_local_empty_user_id_string", "700100200", ()),
+        ("unread_local_en_docs_camel", "700100200", (("2000099900011122", 1, "/packs/2000099900011122"),)),
+        ("unread_local_seller", "700100200", (("2000099900011122", 2, "/packs/2000099900011122/sellers/700100200"),)),
+        (
+            "unread_marketplace",
+            "700100200",
+            (("2000099900011122", 1, "/packs/2000099900011122"), ("2000099900011133", 4, "/packs/2000099900011133")),
+        ),
+        ("unread_marketplace_empty", "700100200", ()),
+    ],
+)
+def test_each_documented_listing_field_by_field(name: str, user_id: str, rows: tuple[Any, ...], parser: str) -> None:
+    """Each sample of the unread listing comes out with its user, packs, counts and resources."""
+    listing = unread_listing(body(name))
+    assert (listing.user_id, listing.total, listing.capped) == (user_id, None, False)
+    assert tuple((row.pack_id, row.count, row.resource) for row in listing.packs) == rows
+
+
+def test_no_sample_that_a_read_returns_was_forgotten() -> None:
+    """Every payload that is an answer of a read is in one of the lists that these tests go through."""
+    tested = {*PACKS, *SINGLE, *LISTINGS}
+    others = {name for name in READS if name not in tested}
+    assert len(LISTINGS) == 9
+    assert all(
+        name.startswith(("action_guide_", "error_", "oauth_", "missed_feeds_", "notification_", "send_request_"))
+        or name
+        in ("claim_messages", "pack_resource", "marketplace_user_mapping", "test_user", "attachment_upload_response")
+        for name in others
+    )
+
+
+@pytest.mark.parametrize("name", PACKS)
+def test_every_pack_sample_parses_without_a_problem(name: str, parser: str) -> None:
+    """Every sample of a pack parses: all messages, no problems, `raw` as it came."""
+    raw = payload(name)
+    page = message_page(body(name), "2000099900011122")
+    assert [row.raw for row in page.messages] == raw["messages"]
+    assert all(row.problems == () and row.pack_id == "2000099900011122" for row in page.messages)
+    assert page.paging == Paging(**raw["paging"])
+    assert page.conversation is not None
+    assert page.conversation.status in ("active", "blocked")
+    assert page.seller_max_message_length == raw.get("seller_max_message_length")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_every_single_message_sample_parses_without_a_problem(name: str, parser: str) -> None:
+    """Every sample of one message parses, in an envelope or flat, with `raw` as it came."""
+    raw = payload(name)
+    one = single_message(body(name))
+    assert one.raw == (raw["messages"][0] if "messages" in raw else raw)
+    assert (one.problems, one.status) == ((), raw.get("status", "available"))
+    assert one.id in ("aa11bb22cc33dd44ee55ff6677889900", "testmessage0000001")
+
+
+def test_the_legacy_flat_form_field_by_field(parser: str) -> None:
+    """The flat form that the documentation still prints has the same fields as the others."""
+    one = single_message(body("message_by_id_legacy_flat"))
+    expected = Message(
+        "aa11bb22cc33dd44ee55ff6677889900",
+        site_id="MLB",
+        sender_id="700100200",
+        recipient_id="800300400",
+        status="available",
+        subject="Item subject",
+        text="Ejemplo",
+        created=moment(2016, 9, 1, 5, 15, 25, 821_000),
+        received=moment(2016, 9, 1, 5, 15, 25, 821_000),
+        available=moment(2016, 9, 1, 5, 15, 25, 821_000),
+        notified=moment(2016, 9, 1, 5, 17, 42, 945_000),
+        read=moment(2016, 9, 1, 21, 31, 19, 606_000),
+        moderation=Moderation("clean", source="online", moderation_date=moment(2019, 3, 13, 13, 34, 26, 450_000)),
+        resources=(Resource("2000088800011122", "orders"),),
+        raw=payload("message_by_id_legacy_flat"),
+    )
+    assert values(one) == values(expected)
+
+
+def test_the_smallest_answer_has_nothing_that_was_not_sent(parser: str) -> None:
+    """The shortest flat form names no resource, no attachment, no moderation: none is made up."""
+    one = single_message(body("send_response_minimal"))
+    assert values(one) == values(
+        Message(
+            "aa11bb22cc33dd44ee55ff6677889900",
+            status="available",
+            created=moment(2026, 4, 17, 10, 30, 45, 123_000),
+            raw=payload("send_response_minimal"),
+        )
+    )
+
+
+def test_the_marketplace_pack_field_by_field(parser: str) -> None:
+    """The Global Selling pack has names, a translation, an attachment, and no path in its status."""
+    page = message_page(body("pack_marketplace"), "2000099900011122")
+    (one,) = page.messages
+    assert page.conversation == ConversationStatus(
+        status="active", status_date=moment(2020, 2, 26, 17, 37, 42), status_update_allowed=False
+    )
+    assert (one.sender_name, one.text, one.text_translated) == (
+        "TEST SELLER",
+        "This is a message",
+        "Este es un mensaje",
+    )
+    assert (one.sender_id, one.recipient_id, one.client_id) == ("700100200", "800300400", "1344270061100000")
+    assert (one.available, one.notified, one.read) == (moment(2020, 3, 13, 15, 14, 10), None, None)
+    assert one.attachments == (
+        Attachment(
+            "700100200_aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee.png",
+            "photo.png",
+            "image/png",
+            536766,
+            False,
+            moment(2020, 3, 13, 15, 14, 10),
+        ),
+    )
+
+
+def test_the_pack_of_a_message_asked_for_by_id_is_what_its_resources_name() -> None:
+    """A message that was asked for by its id knows its pack from its resources, whatever their type and order."""
+    assert single_message(body("message_by_id_envelope_local")).pack_id == "2000099900011122"
+    resources = [{"id": 7, "name": "sellers"}, {"id": 2000099900011122, "name": "pack"}]
+    assert message({"id": "a", "message_resources": resources}).pack_id == "2000099900011122"
+    assert message({"id": "a", "message_resources": [{"id": "5", "name": "orders"}]}).pack_id is None
+
+
+# -- one value, many spellings -----------------------------------------------------------------------------------------
+
+DAY = moment(2024, 8, 15, 21, 38, 30)
+SPELLINGS: list[tuple[str, dict[str, Any], Any]] = [
+    ("id", {"id": 123}, "123"),
+    ("sender_id", {"from": {"user_id": 42}}, "42"),
+    ("sender_id", {"from": {"user_id": "42"}}, "42"),
+    ("sender_id", {"from": [{"user_id": 42}, {"user_id": 43}]}, "42"),
+    ("sender_id", {"from": []}, None),
+    ("sender_id", {"from": [None]}, None),
+    ("sender_id", {"from": None}, None),
+    ("sender_id", {"from": {}}, None),
+    ("sender_id", {"from": {"user_id": ""}}, None),
+    ("sender_name", {"from": {"name": None}}, None),
+    ("sender_name", {"from": {"name": ""}}, ""),
+    ("recipient_id", {"to": [{"user_id": "42"}]}, "42"),
+    ("recipient_id", {"to": {"user_id": 42}}, "42"),
+    ("client_id", {"client_id": None}, None),
+    ("client_id", {"client_id": "1344270061100000"}, "1344270061100000"),
+    ("client_id", {"client_id": 1344270061100000}, "1344270061100000"),
+    ("status", {"status": "AVAILABLE"}, "available"),
+    ("status", {"status": "In_Moderation"}, "in_moderation"),
+    ("status", {"status": "something_new"}, "something_new"),
+    ("text", {"text": {"plain": "words"}}, "words"),
+    ("text", {"text": {"plain": None}}, None),
+    ("text", {"text": "words"}, "words"),
+    ("text", {"text": ""}, ""),
+    ("text", {"text": " <br>\n"}, " <br>\n"),
+    ("text", {"text": None}, None),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30Z"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30.000Z"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30.0000000Z"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30.000000000Z"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T17:38:30.000-04:00"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T17:38:30.000-0400"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30+00:00"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30"}}, DAY),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30.1234567Z"}}, DAY.replace(microsecond=123_456)),
+    ("created", {"message_date": {"created": "2024-08-15T21:38:30.123456789-00:00"}}, DAY.replace(microsecond=123_456)),
+    ("created", {"message_date": {"created": None}}, None),
+    ("created", {"message_date": None}, None),
+    ("created", {"message_date": {}}, None),
+    ("moderation", {"message_moderation": None}, None),
+    ("moderation", {"message_moderation": {}}, None),
+    ("moderation", {"message_moderation": {"status": "NON_MODERATED", "by": "none"}}, Moderation("non_moderated")),
+    (
+        "moderation",
+        {"message_moderation": {"status": "clean", "source": "ONLINE"}},
+        Moderation("clean", source="online"),
+    ),
+    ("moderation", {"message_moderation": {"reason": "none"}}, Moderation()),
+    ("moderation", {"message_moderation": {"reason": ""}}, Moderation()),
+    ("moderation", {"message_moderation": {"reason": "NONE"}}, Moderation()),
+    ("moderation", {"message_moderation": {"reason": "AUTOMATIC_MESSAGE"}}, Moderation(reason="automatic_message")),
+    (
+        "moderation",
+        {"message_moderation": {"moderation_date": "2024-08-15T21:38:30Z"}},
+        Moderation(moderation_date=DAY),
+    ),
+    (
+        "moderation",
+        {"message_moderation": {"date_moderated": "2024-08-15T17:38:30-04:00"}},
+        Moderation(moderation_date=DAY),
+    ),
+    ("moderation", {"message_moderation": {"status": "clean", "is_automatic": True}}, Moderation("clean")),
+    ("attachments", {"message_attachments": None}, ()),
+    ("attachments", {"message_attachments": []}, ()),
+    ("attachments", {"message_attachments": [{}]}, ()),
+    ("attachments", {"message_attachments": [None, {"filename": "a"}]}, (Attachment("a"),)),
+    ("attachments", {"message_attachments": [{"size": "5"}]}, (Attachment(size=5),)),
+    (
+        "attachments",
+        {"message_attachments": [{"date_created": "2024-08-15T21:38:30Z"}]},
+        (Attachment(creation_date=DAY),),
+    ),
+    ("resources", {"message_resources": [{"id": 5, "name": "packs"}]}, (Resource("5", "packs"),)),
+    ("resources", {"message_resources": None}, ()),
+    ("resources", {}, ()),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "expected"), SPELLINGS, ids=lambda value: json.dumps(value, default=str)[:70])
+def test_one_value_whatever_the_spelling(name: str, raw: dict[str, Any], expected: Any) -> None:
+    """Each documented or observed spelling of a field gives the same value, without a problem."""
+    one = message({"id": "a", **raw})
+    assert getattr(one, name) == expected
+    assert one.problems == ()
+    if isinstance(expected, datetime):
+        assert getattr(one, name).tzinfo is UTC
+
+
+def test_the_flat_and_the_nested_spelling_of_one_message_are_equal() -> None:
+    """A message in the legacy flat form and in the form of today comes out with the same fields."""
+    nested = documented_message()
+    date, moderation = nested["message_date"], nested["message_moderation"]
+    flat = {key: nested[key] for key in ("site_id", "client_id", "from", "status", "subject", "text_translated")}
+    flat |= {
+        "message_id": nested["id"],
+        "to": [nested["to"]],
+        "text": {"plain": nested["text"]},
+        **{f"date_{name}": date[name] for name in date},
+        "moderation": moderation,
+        "attachments": nested["message_attachments"],
+        "message_resources": nested["message_resources"],
+    }
+    assert {**values(message(flat)), "raw": None} == {**values(message(nested)), "raw": None}
+
+
+def test_a_mixture_of_both_forms_loses_nothing() -> None:
+    """A flat message that spells a part as today, or holds today's keys as null, keeps what either spelling says."""
+    mixed = message(
+        {"message_id": "a", "id": None, "message_date": {"read": "2024-08-15T21:38:30Z"}, "resource": "orders"}
+    )
+    assert (mixed.id, mixed.read, mixed.resources) == ("a", DAY, (Resource(None, "orders"),))
+    empty = message(
+        {"message_id": "a", "message_date": None, "date_read": "2024-08-15T21:38:30Z", "message_resources": None}
+    )
+    assert (empty.read, empty.resources) == (DAY, ())
+    assert message({"message_id": "a", "date": "2024-08-15T21:38:30Z"}).created == DAY
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ({"claim_id": None}, ()),
+        ({"claim_ids": None}, ()),
+        ({"claim_ids": []}, ()),
+        ({"claim_id": 5}, ("5",)),
+        ({"claim_id": "5"}, ("5",)),
+        ({"claim_ids": [5, "6"]}, ("5", "6")),
+        ({"claim_ids": [5, 6], "claim_id": 5}, ("5", "6")),
+        ({"claim_ids": [None, 6], "claim_id": ""}, ("6",)),
+        ({"claim_ids": "x", "claim_id": 7}, ("7",)),
+        ({"claim_ids": [{}, 8]}, ("8",)),
+    ],
+)
+def test_claim_id_and_claim_ids_are_one_list(raw: dict[str, Any], expected: tuple[str, ...]) -> None:
+    """Both spellings of the claims give one tuple of ids, each once."""
+    page = message_page(dump({"messages": [], "conversation_status": {"status": "BLOCKED", **raw}}), "1")
+    assert page.conversation is not None
+    assert (page.conversation.claim_ids, page.conversation.status) == (expected, "blocked")
+
+
+@pytest.mark.parametrize(
+    ("paging", "expected"),
+    [
+        (None, Paging()),
+        ({}, Paging()),
+        ({"limit": "10", "offset": "0", "total": "31"}, Paging(10, 0, 31)),
+        ({"limit": 10.5, "offset": True, "total": -1}, Paging(total=-1)),
+        ({"limit": "ten", "total": 3}, Paging(total=3)),
+        ([], Paging()),
+        ("10", Paging()),
+    ],
+)
+def test_paging_that_is_null_or_unreadable_costs_no_message(paging: Any, expected: Paging) -> None:
+    """The numbers of `paging` may be texts, null or nonsense: the messages beside it are kept."""
+    page = message_page(dump({"messages": [{"id": "a"}], "paging": paging, "seller_max_message_length": "350"}), "1")
+    assert (page.paging, len(page.messages), page.seller_max_message_length) == (expected, 1, 350)
+
+
+@pytest.mark.parametrize("status", [None, [], "active", 5])
+def test_a_conversation_status_that_is_no_object_is_none(status: Any) -> None:
+    """A page of a single message has no conversation status, and neither has one where it cannot be read."""
+    assert message_page(dump({"messages": [], "conversation_status": status}), "1").conversation is None
+
+
+# -- spoilt on purpose -------------------------------------------------------------------------------------------------
+
+TEXT, ID, NUMBER, FLAG, DATE = (str,), (str, int), (int,), (bool,), ()
+EXPECTED = {
+    "a text": [
+        ("site_id",),
+        ("from", "name"),
+        ("from", "email"),
+        ("status",),
+        ("subject",),
+        ("text_translated",),
+        ("text",),
+    ]
+    + [("message_moderation", key) for key in ("status", "reason", "by", "source")]
+    + [("message_attachments", 0, key) for key in ("filename", "original_filename", "type")]
+    + [("message_resources", 0, "name"), ("message_resources", 1, "name")],
+    "an id": [
+        ("client_id",),
+        ("from", "user_id"),
+        ("to", "user_id"),
+        ("message_resources", 0, "id"),
+        ("message_resources", 1, "id"),
+    ],
+    "a whole number": [("message_attachments", 0, "size")],
+    "true or false": [("message_attachments", 0, "potential_security_threat")],
+    "a date": [("message_date", key) for key in ("created", "received", "available", "notified", "read")]
+    + [("message_moderation", "moderation_date"), ("message_attachments", 0, "creation_date")],
+    "an object": [
+        ("from",),
+        ("to",),
+        ("message_date",),
+        ("message_moderation",),
+        ("message_attachments", 0),
+        ("message_resources", 1),
+    ],
+    "an array": [("message_attachments",), ("message_resources",)],
+}
+KINDS = {path: kind for kind, places in EXPECTED.items() for path in places}
+JSON_TYPES = {"a text": str, "an object": dict, "an array": list, "true or false": bool}
+FOUND = [
+    (dict, "an object"),
+    (list, "an array"),
+    (str, "a text"),
+    (bool, "true or false"),
+    (int, "a number"),
+    (float, "a number"),
+]
+FIELDS = {
+    "from": ("sender_id", "sender_name", "sender_email"),
+    "to": ("recipient_id",),
+    "message_date": ("created", "received", "available", "notified", "read"),
+    "message_moderation": ("moderation",),
+    "message_attachments": ("attachments",),
+    "message_resources": ("resources", "pack_id"),
+}
+PROBLEM = re.compile(
+    r"[a-z_]+(\.[a-z_]+|\[\d+\])*: "
+    r"(expected (a text|an id|a whole number|true or false|a date|an object|an array)), "
+    r"found (an object|an array|a text|true or false|a number)"
+)
+
+
+def test_every_documented_field_has_a_type_here() -> None:
+    """The table of types that the next tests use knows every field of a documented message."""
+    assert set(KINDS) | {("id",), ("message_resources", 0)} == set(paths(documented_message()))
+
+
+def _fits(kind: str, value: Any, path: tuple[str | int, ...]) -> bool:
+    if value is None:
+        return True
+    if kind == "an id":
+        return type(value) is str or (type(value) is int and -(2**63) <= value < 2**64)
+    if kind == "a whole number":
+        return type(value) is int and -(2**63) <= value < 2**64
+    if kind == "a date":
+        return False  # none of the generated texts is one
+    return type(value) is JSON_TYPES[kind]
+
+
+@given(st.sampled_from(sorted(KINDS, key=str)), scalars | st.just({}) | st.just([]))
+def test_a_field_of_another_type_is_none_and_named_and_nothing_else_is(path: tuple[str | int, ...], value: Any) -> None:
+    """A field of an undocumented type is None and named with path and reason; all the others are read as before."""
+    raw = documented_message()
+    put(raw, path, value)
+    raw = wire.parse_json(dump(raw))
+    one = message(raw)
+    fits = _fits(KINDS[path], value, path) or (path in (("from",), ("to",)) and value == [])
+    what = next((word for kind, word in FOUND if isinstance(get(raw, path), kind)), "null")
+    if path == ("text",) and value == {}:
+        fits = False
+    assert one.problems == (() if fits else (f"{spelled(path)}: expected {KINDS[path]}, found {what}",))
+    before = values(message(documented_message()))
+    touched = {*FIELDS.get(str(path[0]), (path[0],)), "raw", "problems"}
+    assert {k: v for k, v in values(one).items() if k not in touched} == {
+        k: v for k, v in before.items() if k not in touched
+    }
+    assert one.raw == raw
+
+
+@given(st.data())
+def test_no_message_is_ever_lost_for_its_shape(data: st.DataObject) -> None:
+    """Any fields replaced by any JSON: every message of the page is there, and no explanation quotes a value."""
+    rows = [documented_message() | {"id": f"m{i}"} for i in range(3)]
+    places = [path for path in paths(rows) if path[1:] != ("id",) and len(path) > 1]
+    for path in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=4)):
+        put(rows, path, data.draw(anything))
+    envelope = {"messages": rows, "paging": data.draw(anything), "conversation_status": data.draw(anything)}
+    page = message_page(dump(envelope), "1")
+    assert [row.id for row in page.messages] == ["m0", "m1", "m2"]
+    for row, raw in zip(page.messages, wire.parse_json(dump(rows)), strict=True):
+        assert row.raw == raw
+        assert all(PROBLEM.fullmatch(problem) for problem in row.problems)
+        assert MARK not in "".join(row.problems)
+
+
+@given(st.data())
+def test_spoilt_messages_are_the_same_with_and_without_orjson(data: st.DataObject) -> None:
+    """A spoilt page comes out the same with either parser, fields, problems, `raw` and all."""
+    row = documented_message()
+    put(row, data.draw(st.sampled_from(sorted(KINDS, key=str))), data.draw(anything))
+    text = dump({"messages": [row], "paging": {"total": 1}})
+    with pytest.MonkeyPatch.context() as patch:
+        first = values(message_page(text, "1"))
+        patch.setattr(wire, "orjson", None)
+        assert values(message_page(text, "1")) == first
+
+
+@given(st.data())
+def test_a_spoilt_flat_message_is_kept_too(data: st.DataObject) -> None:
+    """The legacy flat form with any field but its id replaced by any JSON is still a message."""
+    raw = payload("message_by_id_legacy_flat")
+    path = data.draw(st.sampled_from([path for path in paths(raw) if path != ("message_id",)]))
+    put(raw, path, data.draw(anything))
+    one = single_message(dump(raw))
+    assert one.id == "aa11bb22cc33dd44ee55ff6677889900"
+    assert all(PROBLEM.fullmatch(problem) for problem in one.problems)
+
+
+def test_problems_say_where_and_why() -> None:
+    """A problem reads "path: expected …, found …", and there is one for each unreadable field."""
+    raw = documented_message()
+    raw["message_date"] |= {"read": 5, "created": "yesterday"}
+    raw["message_attachments"] = [{"size": 1.5}, "x"]
+    raw["text"] = {"html": "secret words"}
+    raw["message_resources"] = False
+    assert set(message(raw).problems) == {
+        "message_date.read: expected a date, found a number",
+        "message_date.created: expected a date, found a text",
+        "message_attachments[0].size: expected a whole number, found a number",
+        "message_attachments[1]: expected an object, found a text",
+        "text: expected a text, found an object",
+        "message_resources: expected an array, found true or false",
+    }
+
+
+def test_raw_is_the_object_as_it_came() -> None:
+    """`raw` holds also what nobody knows, and reading leaves it alone."""
+    raw = documented_message() | {"data": {"option_id": None}, "conversation_first_message": False}
+    before = copy.deepcopy(raw)
+    assert message(raw).raw == before
+    assert message(raw).raw is raw

@@ -1,0 +1,448 @@
+"""Walking a conversation that changes, over servers that misbehave: nothing missed, each message once, bounded calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from math import ceil
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.shapes import dump
+from mlmessages.convert import message_page
+from mlmessages.errors import DecodeError
+from mlmessages.models import MessagePage
+from mlmessages.paging import Walk, ascending, newest_first
+
+HONEST = "honest"
+
+
+@define
+class Server:
+    """A conversation, newest first, as a server pages it.
+
+    `sizes`: the most rows of each page in turn (the last one from then on). `total`: what `paging.total` says, or a
+    number added to the truth. `limit`: what `paging.limit` says: the size of the page, what was asked, or nothing.
+    `after`: what happens after the n-th page.
+    """
+
+    ids: list[str]
+    sizes: tuple[int, ...] = (1_000,)
+    total: int | str | None = HONEST
+    limit: str | None = "size"
+    after: dict[int, Callable[[Server], None]] = field(factory=dict)
+    paging: bool = True
+    arrived: int = 0
+    calls: int = 0
+
+    def page(self, limit: int, offset: int) -> MessagePage:
+        """Answer one request."""
+        size = min(limit, self.sizes[min(self.calls, len(self.sizes) - 1)])
+        rows = [{"id": id_} for id_ in self.ids[offset : offset + size]]
+        total = len(self.ids) if self.total == HONEST else self.total
+        told = {"size": size, "asked": limit, None: None}[self.limit]
+        paging = {"limit": told, "offset": offset, "total": total} if self.paging else None
+        self.calls += 1
+        answer = message_page(dump({"messages": rows, "paging": paging}), "1")
+        self.after.get(self.calls, lambda _: None)(self)
+        return answer
+
+    def arrive(self, many: int = 1) -> None:
+        """New messages, at the top."""
+        for _ in range(many):
+            self.arrived += 1
+            self.ids.insert(0, f"new{self.arrived}")
+
+    def hide(self, *places: int) -> None:
+        """Moderation hides the messages at `places`."""
+        for place in sorted({place % len(self.ids) for place in places} if self.ids else (), reverse=True):
+            del self.ids[place]
+
+
+def old(many: int) -> list[str]:
+    """The ids of a conversation of `many` messages, newest first."""
+    return [f"m{i}" for i in range(many)]
+
+
+def walked(server: Any, limit: int) -> list[str]:
+    """Every id that a walk shows, in the order it shows them."""
+    walk, shown = Walk(limit), []
+    while not walk.done:
+        shown += [row.id for row in walk.take(server.page(limit, walk.offset))]
+    return shown
+
+
+def missed(server: Server, before: Iterable[str], shown: Iterable[str]) -> set[str]:
+    """What was there from the beginning to the end, and was not shown."""
+    return set(before) & set(server.ids) - set(shown)
+
+
+# -- whatever happens between two pages --------------------------------------------------------------------------------
+
+arrivals = st.integers(1, 6).map(lambda many: lambda server: server.arrive(many))
+hidings = st.lists(st.integers(0, 60), min_size=1, max_size=4).map(lambda places: lambda server: server.hide(*places))
+
+
+def bound(many: int, sizes: tuple[int, ...], limit: int, attempts: int) -> int:
+    """How many calls a walk may make: a page advances by its rows but one, the anchor."""
+    step = max(1, min(limit, *sizes) - 1)
+    return attempts * (ceil(many / step) + 3)
+
+
+@settings(max_examples=500)
+@given(
+    many=st.integers(0, 40),
+    limit=st.integers(1, 12),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4).map(tuple),
+    told=st.sampled_from(["size", "asked", None]),
+    after=st.dictionaries(st.integers(1, 12), arrivals | hidings, max_size=3),
+)
+def test_nothing_is_missed_while_messages_arrive_and_are_hidden(
+    many: int, limit: int, sizes: tuple[int, ...], told: str | None, after: dict[int, Any]
+) -> None:
+    """Three changes between any pages, pages of any length: whatever was there throughout is shown, each id once."""
+    server = Server(old(many), sizes, limit=told, after=after)
+    shown = walked(server, limit)
+    assert missed(server, old(many), shown) == set()
+    assert len(shown) == len(set(shown))
+    assert server.calls <= bound(many + server.arrived, sizes, limit, 1 + 2 * len(after))
+
+
+@settings(max_examples=300)
+@given(
+    many=st.integers(0, 40),
+    limit=st.integers(1, 12),
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4).map(tuple),
+    after=st.dictionaries(st.integers(1, 30), arrivals | hidings, min_size=4, max_size=30),
+)
+def test_a_conversation_that_never_rests_is_shown_whole_or_refused(
+    many: int, limit: int, sizes: tuple[int, ...], after: dict[int, Any]
+) -> None:
+    """However often it changes: all that was there throughout, or a `DecodeError`; never a part that looks whole."""
+    server = Server(old(many), sizes, after=after)
+    try:
+        shown = walked(server, limit)
+    except DecodeError:
+        return
+    assert missed(server, old(many), shown) == set()
+    assert len(shown) == len(set(shown))
+
+
+@settings(max_examples=300)
+@given(
+    many=st.integers(0, 40),
+    limit=st.integers(1, 12),
+    clamp=st.integers(1, 12),
+    total=st.sampled_from([None, 0, 1, 7, 39, 10_000, -5]),
+    paging=st.booleans(),
+)
+def test_a_total_that_lies_costs_no_message(many: int, limit: int, clamp: int, total: int | None, paging: bool) -> None:
+    """A total that is null, too small or too large, or no paging at all, with full pages: everything, bounded calls."""
+    server = Server(old(many), (clamp,), total=total, paging=paging)
+    if not paging or total is None:
+        server.limit = None
+    if total is not None and not paging and clamp < limit:
+        server.sizes = (limit,)
+    shown = walked(server, limit)
+    assert shown == old(many)
+    assert server.calls <= bound(many, server.sizes, limit, 1)
+
+
+@settings(max_examples=200)
+@given(
+    many=st.integers(0, 40),
+    limit=st.integers(3, 12),
+    total=st.sampled_from([None, 0, 5, 10_000]),
+    after=st.dictionaries(st.integers(1, 12), st.just(lambda server: server.arrive()), max_size=12),
+)
+def test_arrivals_are_survived_without_a_total_that_can_be_trusted(
+    many: int, limit: int, total: int | None, after: dict[int, Any]
+) -> None:
+    """Where the total tells nothing, one arrival between any two pages still costs no message."""
+    server = Server(old(many), total=total, after=after)
+    shown = walked(server, limit)
+    assert missed(server, old(many), shown) == set()
+    assert len(shown) == len(set(shown))
+
+
+@given(
+    many=st.integers(0, 30),
+    limit=st.integers(1, 12),
+    after=st.dictionaries(st.integers(1, 8), st.just(None), max_size=3),
+)
+def test_the_oldest_first_is_walked_as_well(many: int, limit: int, after: dict[int, None]) -> None:
+    """A server that appends its arrivals at the end loses nothing either."""
+
+    def append(server: Server) -> None:
+        server.arrived += 1
+        server.ids.append(f"new{server.arrived}")
+
+    server = Server(old(many), after=dict.fromkeys(after, append))
+    shown = walked(server, limit)
+    assert missed(server, old(many), shown) == set()
+    assert len(shown) == len(set(shown))
+
+
+# -- failure-modes C1 to C8, one by one --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+@pytest.mark.parametrize("many", [1, 2, 5, 9])
+def test_c1_messages_arrive_between_pages(limit: int, many: int) -> None:
+    """Arrivals push rows to the right: what is repeated is dropped, and the walk goes on where it was."""
+    server = Server(old(20), after={1: lambda s: s.arrive(many), 2: lambda s: s.arrive(many)})
+    assert walked(server, limit)[0] == "m0"
+    server = Server(old(20), after={1: lambda s: s.arrive(many), 2: lambda s: s.arrive(many)})
+    assert missed(server, old(20), walked(server, limit)) == set()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+def test_c1_a_message_arrives_after_every_page(limit: int) -> None:
+    """A buyer who writes as fast as we read does not end the walk early: there is no page without progress for long."""
+    server = Server(old(12), after=dict.fromkeys(range(1, 20), lambda s: s.arrive(max(1, limit - 1))))
+    assert missed(server, old(12), walked(server, limit)) == set()
+
+
+def test_c1_a_flood_is_an_error_and_not_a_part() -> None:
+    """Where more arrives between two pages than a page holds, again and again: a `DecodeError`, in bounded calls."""
+    server = Server(old(12), after=dict.fromkeys(range(1, 1000), lambda s: s.arrive(50)))
+    with pytest.raises(DecodeError, match="cannot be walked"):
+        walked(server, 5)
+    assert server.calls < 40
+
+
+def test_c2_what_shifts_is_shown_once_and_both_orders_work() -> None:
+    """Rows that come twice are shown once; the order of the server does not matter to the walk."""
+    server = Server(old(30), after={2: lambda s: s.arrive(3)})
+    shown = walked(server, 10)
+    assert sorted(shown) == sorted(old(30))
+    backwards = Server(old(30)[::-1])
+    assert walked(backwards, 10) == old(30)[::-1]
+
+
+@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("told", [HONEST, None, 10_000, 0])
+def test_c3_a_message_that_was_read_is_hidden(place: int, told: Any) -> None:
+    """A hidden message shifts the rest to the left: the anchor is gone, and the walk starts over."""
+    server = Server(old(25), total=told, after={1: lambda s: s.hide(place)})
+    assert missed(server, old(25), walked(server, 10)) == set()
+
+
+def test_c3_too_many_restarts_are_an_error() -> None:
+    """A conversation that loses a message before every page is walked anew three times, and then refused."""
+    server = Server(old(1000), after=dict.fromkeys(range(1, 1000), lambda s: s.hide(0)))
+    with pytest.raises(DecodeError, match="it changed 4 times while it was read"):
+        walked(server, 10)
+    assert server.calls == 8
+
+
+@pytest.mark.parametrize("limit", [2, 5, 10])
+def test_c4_a_hidden_message_and_an_arrival_cancel_out_in_total(limit: int) -> None:
+    """The total is the same before and after: rows moved all the same, and nothing is missed."""
+
+    def both(server: Server) -> None:
+        server.hide(0, 1)
+        server.arrive()
+        server.ids.append("late")  # the total again
+
+    server = Server(old(25), after={1: both})
+    assert missed(server, old(25), walked(server, limit)) == set()
+
+
+def test_c5_a_late_message_behind_known_ones_is_found() -> None:
+    """The walk goes to the end: a message that became visible further down is shown."""
+    server = Server(old(30), after={1: lambda s: s.ids.insert(22, "revealed")})
+    assert set(walked(server, 10)) == {*old(30), "revealed"}
+
+
+def test_c6_a_new_walk_begins_at_the_beginning() -> None:
+    """What an interrupted walk has seen is nothing to the next one: it shows everything."""
+    server = Server(old(30))
+    interrupted = Walk(10)
+    interrupted.take(server.page(10, 0))
+    again = Walk(10)
+    assert (again.offset, again.pages, again.done) == (0, 0, False)
+    assert walked(server, 10) == old(30)
+
+
+@pytest.mark.parametrize("clamp", [1, 2, 9, 10, 49])
+@pytest.mark.parametrize("told", ["size", "asked", None])
+def test_c7_the_server_returns_shorter_pages_than_asked(clamp: int, told: str | None) -> None:
+    """The next offset comes from the rows returned, never from the limit asked, whatever `paging.limit` claims."""
+    server = Server(old(60), (clamp,), limit=told)
+    assert walked(server, 50) == old(60)
+
+
+@pytest.mark.parametrize("sizes", [(10, 3, 10, 1, 10), (1, 10), (10, 1), (3, 1, 1, 7)])
+def test_c7_pages_of_changing_length(sizes: tuple[int, ...]) -> None:
+    """Pages may be of any length in turn, also of one row, which has none to spare for an anchor."""
+    assert walked(Server(old(60), sizes, limit="asked"), 50) == old(60)
+
+
+class Odd:
+    """A server that answers from a list of pages, whatever is asked, and then the last one for ever."""
+
+    def __init__(self, *pages: list[str], total: int | None = 100) -> None:
+        self.pages = pages
+        self.total = total
+        self.calls = 0
+
+    def page(self, limit: int, offset: int) -> MessagePage:
+        """The next page."""
+        rows = self.pages[min(self.calls, len(self.pages) - 1)]
+        self.calls += 1
+        paging = {"limit": limit, "offset": offset, "total": self.total}
+        return message_page(dump({"messages": [{"id": id_} for id_ in rows], "paging": paging}), "1")
+
+
+def test_c8_an_empty_conversation_is_one_call() -> None:
+    """A conversation without messages ends with its first page."""
+    server = Server([])
+    assert walked(server, 50) == []
+    assert server.calls == 1
+
+
+@pytest.mark.parametrize("total", [None, 100])
+def test_c8_empty_pages_end_it(total: int | None) -> None:
+    """A server that shows nothing although it counts a hundred is asked twice, and no more."""
+    server = Odd([], total=total)
+    assert walked(server, 50) == []
+    assert server.calls == 2
+
+
+def test_c8_an_empty_page_in_the_middle_ends_it_after_two() -> None:
+    """Empty pages after good ones: what was shown stays, two of them end it."""
+    server = Odd(["a", "b", "c"], [])
+    assert walked(server, 3) == ["a", "b", "c"]
+    assert server.calls == 3
+
+
+def test_c8_a_repeated_page_ends_it() -> None:
+    """A server that ignores the offset shows each message once and is asked three times."""
+    server = Odd(["a", "b", "c"])
+    assert walked(server, 3) == ["a", "b", "c"]
+    assert server.calls == 3
+
+
+def test_c8_a_page_longer_than_asked_is_used_whole() -> None:
+    """More rows than asked for are all shown, and the next offset counts them."""
+    walk = Walk(2)
+    walk.take(Odd(["a", "b", "c", "d", "e"]).page(2, 0))
+    assert (walk.offset, walk.done) == (4, False)
+
+
+def test_c8_an_id_twice_in_a_page_is_shown_once() -> None:
+    """Duplicates inside of a page count once; the first one is shown."""
+    assert walked(Odd(["a", "b", "a"], total=3), 50) == ["a", "b"]
+
+
+def test_c8_pages_that_have_nothing_in_common_are_an_error_in_bounded_calls() -> None:
+    """A server that shows other messages at each request is walked anew three times, and then refused."""
+    server = Odd(*([f"{n}a", f"{n}b"] for n in range(100)))
+    with pytest.raises(DecodeError, match="cannot be walked"):
+        walked(server, 2)
+    assert server.calls <= 8
+
+
+@pytest.mark.parametrize("total", ["grows", None, 10])
+def test_c8_a_server_without_an_end_is_stopped(total: Any) -> None:
+    """A server that invents messages for ever is stopped by a `DecodeError`, whatever its total says."""
+    calls = 0
+
+    def page(limit: int, offset: int) -> MessagePage:
+        nonlocal calls
+        calls += 1
+        rows = [{"id": f"m{i}"} for i in range(offset, offset + 5_000)]
+        told = offset + 10_000 if total == "grows" else total
+        return message_page(dump({"messages": rows, "paging": {"total": told}}), "1")
+
+    walk = Walk(5_000)
+    with pytest.raises(DecodeError, match="more than 100000 messages"):
+        while not walk.done:
+            walk.take(page(5_000, walk.offset))
+    assert calls < 25
+
+
+def test_c8_a_total_that_grows_for_ever_over_the_same_rows_is_stopped() -> None:
+    """A server that repeats one page and counts more each time is stopped too."""
+    walk, calls = Walk(3), 0
+    with suppress(DecodeError):
+        while not walk.done:
+            calls += 1
+            walk.take(Odd(["a", "b", "c"], total=100 + calls).page(3, walk.offset))
+    assert calls < 40
+
+
+def test_the_fewest_calls_for_a_quiet_conversation() -> None:
+    """One page is one call; a long conversation costs one row more a page, and no page to find out that it is over."""
+    for many, calls in [(1, 1), (49, 1), (50, 2), (51, 2), (99, 3), (120, 3)]:
+        server = Server(old(many))
+        assert walked(server, 50) == old(many)
+        assert server.calls == calls
+
+
+def test_an_anchor_that_is_gone_from_an_empty_page_starts_over() -> None:
+    """Where there is no total, an empty page without the anchor means that rows moved: nothing is missed."""
+    server = Server(old(6), total=None, after={1: lambda s: s.hide(0, 1)})
+    assert missed(server, old(6), walked(server, 5)) == set()
+
+
+# -- the order ---------------------------------------------------------------------------------------------------------
+
+
+def dated(*rows: tuple[str, dict[str, str]]) -> Any:
+    """Messages with the given dates."""
+    return message_page(dump({"messages": [{"id": id_, "message_date": dates} for id_, dates in rows]}), "1").messages
+
+
+def day(number: int) -> str:
+    """A day of January."""
+    return f"2024-01-{number:02}T00:00:00Z"
+
+
+def test_newest_first_sorts_by_creation_else_reception_else_availability() -> None:
+    """The newest comes first, by the first date that a message has."""
+    rows = dated(
+        ("a", {"received": day(2)}), ("b", {"created": day(3), "received": day(1)}), ("c", {"available": day(1)})
+    )
+    assert [row.id for row in newest_first(rows)] == ["b", "a", "c"]
+
+
+def test_equal_dates_keep_the_order_of_the_server() -> None:
+    """Between equal dates the server's order decides, turned round where it sends the oldest first."""
+    descending = dated(("a", {"created": day(2)}), ("b", {"created": day(1)}), ("c", {"created": day(1)}))
+    assert [row.id for row in newest_first(descending)] == ["a", "b", "c"]
+    rising = dated(("c", {"created": day(1)}), ("b", {"created": day(1)}), ("a", {"created": day(2)}))
+    assert [row.id for row in newest_first(rising)] == ["a", "b", "c"]
+
+
+def test_a_message_without_a_date_stays_beside_its_neighbour() -> None:
+    """A message without any date is kept, where it stood."""
+    rows = dated(("a", {"created": day(3)}), ("b", {}), ("c", {"created": day(1)}))
+    assert [row.id for row in newest_first(rows)] == ["a", "b", "c"]
+    assert newest_first([]) == ()
+    assert [row.id for row in newest_first(dated(("a", {}), ("b", {})))] == ["a", "b"]
+
+
+def test_ascending_means_that_the_oldest_comes_first() -> None:
+    """Only two different dates tell the order."""
+    rising = dated(("a", {"created": day(1)}), ("b", {"created": day(2)}))
+    assert ascending(rising)
+    assert not ascending(rising[::-1])
+    assert not ascending(rising[:1])
+    assert not ascending([])
+    assert not ascending(dated(("a", {}), ("b", {})))
+
+
+@given(st.lists(st.none() | st.integers(1, 28), max_size=12))
+def test_sorting_keeps_every_message(days: list[int | None]) -> None:
+    """Whatever dates there are: nothing is lost, nothing comes twice, and dates never rise."""
+    rows = dated(*((f"m{i}", {} if n is None else {"created": day(n)}) for i, n in enumerate(days)))
+    ordered = newest_first(rows)
+    assert sorted(row.id for row in ordered) == sorted(row.id for row in rows)
+    dates = [row.created for row in ordered if row.created]
+    assert dates == sorted(dates, reverse=True)

@@ -1,0 +1,180 @@
+"""The public interface as a user would type it: checked by ``mypy --strict``, never run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Any, assert_type
+
+import aiohttp
+from attrs import evolve
+
+import mlmessages
+from mlmessages import (
+    Drain,
+    Limits,
+    MessagesClient,
+    MessagesError,
+    Retry,
+    Routes,
+    StaticToken,
+    TokenSource,
+    errors,
+    models,
+)
+
+
+class Vault:
+    """A token source of one's own: nothing to inherit."""
+
+    async def token(self) -> str:
+        """The current token."""
+        return "token"
+
+    async def rejected(self, token: str) -> None:
+        """It was refused."""
+
+
+def constructing(session: aiohttp.ClientSession) -> None:
+    """Every way to make a client."""
+    MessagesClient("token", seller_id=1)
+    MessagesClient(StaticToken("token"), seller_id="1", api="domestic")
+    MessagesClient(Vault(), seller_id=1, api=Routes.DOMESTIC, base_url="https://api.mercadolibre.com")
+    MessagesClient("token", seller_id=1, api=evolve(Routes.MARKETPLACE, pack="/marketplace/messages/packs/{pack}"))
+    MessagesClient("token", seller_id=1, limits=Limits(), retry=Retry(), timeout=5, session=session)
+    MessagesClient("token", seller_id=1, limits=None, retry=None, session=None)
+    Limits(reads=500, writes=500, period=60.0, concurrency=32, per_second=None)
+    Limits(500, 500, 60, 32, 100)
+    Retry(attempts=6, base=0.5, cap=60.0, deadline=300.0)
+    source: TokenSource = Vault()
+    assert_type(source, TokenSource)
+    assert_type(Routes.MARKETPLACE.unread, str)
+    assert_type(mlmessages.__version__, str)
+
+
+def misused(client: MessagesClient) -> None:
+    """What a type checker refuses: each of these comments would be an error of its own if it were not needed."""
+    MessagesClient("token")  # type: ignore[call-arg]
+    MessagesClient("token", 1)  # type: ignore[call-arg]
+    MessagesClient("token", seller_id=1, api="local")  # type: ignore[arg-type]
+    MessagesClient(5, seller_id=1)  # type: ignore[arg-type]
+    client.messages(1, 50)  # type: ignore[call-arg]
+    client.page(1, mark_as_read="false")  # type: ignore[arg-type, unused-coroutine]
+    client.unread("both")  # type: ignore[arg-type, unused-coroutine]
+    models.Message("a").text = "other"  # type: ignore[misc, unused-ignore]
+
+
+async def reading(client: MessagesClient) -> None:
+    """One request at a time."""
+    async with client as entered:
+        assert_type(entered, MessagesClient)
+    listing = await client.unread()
+    assert_type(listing, models.UnreadListing)
+    await client.unread("buyer", user_id=5)
+    await client.unread(role="seller", user_id="5")
+    assert_type(listing.user_id, str | None)
+    assert_type(listing.packs, tuple[models.UnreadPack, ...])
+    assert_type(listing.capped, bool)
+    assert_type(
+        (listing.packs[0].pack_id, listing.packs[0].count, listing.packs[0].resource), tuple[str, int, str | None]
+    )
+    assert_type(await client.unread_count("1"), int)
+    page = await client.page(1, limit=50, offset=0, mark_as_read=False)
+    assert_type(page, models.MessagePage)
+    assert_type(page.paging.total, int | None)
+    assert_type(page.conversation, models.ConversationStatus | None)
+    assert_type(page.messages, tuple[models.Message, ...])
+    assert_type(page.seller_max_message_length, int | None)
+    assert_type(await client.mark_read("1"), models.Conversation)
+    assert_type(await client.message_by_id("abc"), models.Message)
+
+
+async def walking(client: MessagesClient) -> None:
+    """Generators, which can be closed."""
+    pages = client.pages(1, limit=50, mark_as_read=True)
+    assert_type(pages, AsyncGenerator[models.MessagePage, None])
+    async for page in pages:
+        assert_type(page, models.MessagePage)
+    await pages.aclose()
+    messages = client.messages("1", limit=50, mark_as_read=False)
+    assert_type(messages, AsyncGenerator[models.Message, None])
+    async for message in messages:
+        assert_type(message, models.Message)
+
+
+async def draining(client: MessagesClient) -> None:
+    """Past the cap."""
+    async with client.drain(concurrency=8, limit=50, settle_time=120.0) as drain:
+        assert_type(drain, Drain)
+        async for conversation in drain:
+            assert_type(conversation, models.Conversation)
+            assert_type(conversation.status, models.ConversationStatus | None)
+            assert_type(conversation.messages, tuple[models.Message, ...])
+            assert_type(conversation.unread, tuple[models.Message, ...])
+            assert_type(conversation.marked, bool)
+            assert_type((conversation.pack_id, conversation.resource), tuple[str, str | None])
+    report = drain.report
+    assert_type(report, models.DrainReport)
+    assert_type(
+        (report.conversations, report.messages, report.listings, report.requests, report.waiting),
+        tuple[int, int, int, int, int],
+    )
+    assert_type(report.set_aside, tuple[models.PackFailure, ...])
+    assert_type(report.set_aside[0].error, MessagesError)
+    await client.drain().aclose()
+
+
+def looking(message: models.Message, status: models.ConversationStatus) -> None:
+    """Every field has a type."""
+    assert_type(message.id, str)
+    assert_type(message.created, datetime | None)
+    assert_type(message.received, datetime | None)
+    assert_type(message.available, datetime | None)
+    assert_type(message.notified, datetime | None)
+    assert_type(message.read, datetime | None)
+    for text in (
+        message.site_id,
+        message.client_id,
+        message.sender_id,
+        message.sender_name,
+        message.sender_email,
+        message.recipient_id,
+        message.status,
+        message.subject,
+        message.text,
+        message.text_translated,
+        message.pack_id,
+    ):
+        assert_type(text, str | None)
+    assert_type(message.moderation, models.Moderation | None)
+    assert_type(message.attachments, tuple[models.Attachment, ...])
+    assert_type(message.resources, tuple[models.Resource, ...])
+    assert_type(message.raw["id"], Any)
+    assert_type(message.problems, tuple[str, ...])
+    assert_type(message.is_from(1) or message.is_from("1"), bool)
+    assert_type(message.attachments[0].size, int | None)
+    assert_type(message.attachments[0].potential_security_threat, bool | None)
+    assert_type(status.blocked, bool)
+    assert_type(status.can_reply, bool)
+    assert_type(status.blocked_reason, str | None)
+    assert_type(status.handled_by_agent, bool)
+    assert_type(status.claim_ids, tuple[str, ...])
+
+
+async def failing(client: MessagesClient) -> None:
+    """What can be caught, and what it knows."""
+    try:
+        await client.unread()
+    except errors.RateLimited as error:
+        assert_type(error.retry_after, float | None)
+    except errors.APIError as error:
+        assert_type((error.status, error.code, error.message), tuple[int, str | None, str | None])
+        assert_type((error.request_id, error.hint), tuple[str | None, str | None])
+    except errors.DecodeError as error:
+        assert_type(error.problems, tuple[str, ...])
+    except errors.DrainStalled as error:
+        assert_type(error.set_aside, tuple[models.PackFailure, ...])
+    except (errors.NotSent, errors.AnswerLost, errors.ReauthorizationRequired, errors.StillListed, errors.JournalError):
+        raise
+    except MessagesError as error:
+        assert_type(error.hint, str | None)
