@@ -91,6 +91,9 @@ class Endpoints:
 
     def __init__(self, paths: Routes, seller_id: str) -> None:
         self._paths = {a.name: getattr(paths, a.name).replace("{seller}", seller_id) for a in fields(Routes)}
+        # Split once: nearly every request is one of these.
+        self._before_pack, _, self._after_pack = self._paths["pack"].partition("{pack}")
+        self._after_pack += "&" if "?" in self._after_pack else "?"
 
     def _target(self, route: str, *query: str, **ids: str) -> str:
         path: str = self._paths[route]
@@ -123,10 +126,11 @@ class Endpoints:
         A plain GET marks it as read ("Pending messages"): only ``mark_as_read=false`` does not.
         """
         pack = digits("pack_id", pack_id)
-        query = [f"limit={whole('limit', limit, 1)}", f"offset={whole('offset', offset, 0)}"]
-        if not mark:
-            query.append("mark_as_read=false")
-        request = Request(self._target("pack", *query, pack=pack), Effect.MARK if mark else Effect.READ)
+        target = (
+            f"{self._before_pack}{pack}{self._after_pack}"
+            f"limit={whole('limit', limit, 1)}&offset={whole('offset', offset, 0)}"
+        )
+        request = Request(target, Effect.MARK) if mark else Request(target + "&mark_as_read=false")
         return Call(request, partial(convert.message_page, pack_id=pack))
 
     def message(self, id_: int | str) -> Call[Message]:

@@ -55,7 +55,10 @@ def _restore(cls: type[MessagesError], args: tuple[Any, ...], state: dict[str, A
 
 def dump(error: MessagesError) -> str:
     """`error` as a text that `load` reads."""
-    state = {name: value for name, value in vars(error).items() if isinstance(value, (str, int, float, type(None)))}
+    state: dict[str, Any] = {
+        name: value for name, value in vars(error).items() if isinstance(value, (str, int, float, type(None)))
+    }
+    state["problems"] = list(getattr(error, "problems", ()))
     return json.dumps([type(error).__name__, str(error), state])
 
 
@@ -65,6 +68,7 @@ def load(text: str | None) -> MessagesError:
         name, said, state = json.loads(text or "")
         cls = globals().get(name)
         if isinstance(cls, type) and issubclass(cls, MessagesError):
+            state["problems"] = tuple(state.get("problems", ()))
             return _restore(cls, (said,), state)
     except (TypeError, ValueError):
         pass

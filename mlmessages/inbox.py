@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Final, Literal
 
 from .arguments import seconds, whole
+from .backlog import Pack
 from .client import MessagesClient, reader_of
-from .errors import JournalError, MessagesError
+from .crashpoints import reached
+from .errors import JournalError
 from .intake import Intake, News
 from .journal import Journal
 from .models import ConversationStatus, InboxReport, Message
@@ -123,27 +125,31 @@ class Inbox:
         """Deliver until a listing that was sent after the last read shows nothing left but parked packs.
 
         What a process before this one left unacknowledged comes first. A delivery that is not acknowledged is not
-        repeated in this process, and holds nobody up. One drain at a time (`RuntimeError`).
+        repeated in this process, and holds nobody up. One drain at a time: a new one takes over from one that was left
+        open, and `RuntimeError` if somebody waits for that one's next delivery.
 
         Raises `DrainStalled` if parked packs fill the capped listing, `JournalError`, and the error of a listing, of
         the token or of the connection; each ends the drain, and whatever was owed is still owed.
         """
         self._session.check_open()
-        if self._drain is not None and not self._drain.closed:
-            raise RuntimeError("an inbox has one drain at a time: close the other one first")
-        self._drain = InboxDrain(self._intake, self._journal, self._concurrency)
+        if not self._journal.is_open:
+            raise RuntimeError("the inbox is not open: use `async with`")
+        if self._drain is not None:
+            self._drain.replace()
+        self._drain = InboxDrain(self._intake, self._journal, self._concurrency, self._drain)
         return self._drain
 
 
 class InboxDrain:
     """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
 
-    def __init__(self, intake: Intake, journal: Journal, concurrency: int) -> None:
+    def __init__(self, intake: Intake, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
         self._intake = intake
         self._journal = journal
         self._concurrency = concurrency
-        self._busy = False
-        intake.backlog.begin()
+        self._before = before  # it may have been left open by a `break`
+        self._busy = self._replaced = False
+        intake.begin()
         self._rounds: Rounds[tuple[News | None, Look]] = Rounds(
             intake.backlog,
             unread=intake.unread,
@@ -158,12 +164,20 @@ class InboxDrain:
         """True if it is over."""
         return self._rounds.closed
 
+    def replace(self) -> None:
+        """Another drain takes over. `RuntimeError` where somebody waits for this one's next delivery."""
+        if self._busy:
+            raise RuntimeError("an inbox has one drain at a time: close the other one first")
+        self._replaced = not self.closed
+
     def __aiter__(self) -> InboxDrain:
         return self
 
     async def __anext__(self) -> Delivery:
         if self._busy:
             raise RuntimeError("a drain has one consumer at a time")
+        if self._replaced:
+            raise RuntimeError("another drain of this inbox has taken over")
         if self.closed:
             raise StopAsyncIteration
         self._busy = True
@@ -179,9 +193,16 @@ class InboxDrain:
             raise StopAsyncIteration
         self._intake.conversations += 1
         self._intake.messages += len(news.messages)
+        reached("delivered")
         return Delivery(self._intake, news)
 
+    async def _close_before(self) -> None:
+        if self._before is not None:
+            await self._before.aclose()
+            self._before = None
+
     async def _next(self) -> News | None:
+        await self._close_before()
         if (news := await self._intake.left_over()) is not None:
             return news
         ready = self._intake.ready
@@ -198,32 +219,33 @@ class InboxDrain:
 
         What was stored and not handed over comes in the next drain.
         """
+        await self._close_before()
         if self.closed and not self._rounds.looks:
             return
         self._rounds.closed = True
-        looks = self._rounds.looks
+        looks = dict(self._rounds.looks)  # all of them: a consumer that is waiting meanwhile takes out those that end
         for task, pack in looks.items():
             if not self._intake.in_doubt(pack):
                 task.cancel()
         if looks:
             await asyncio.wait(looks, timeout=_GRACE)
-        await self._settle()
+        for task, pack in looks.items():
+            await self._settle(task, pack)
         with suppress(JournalError):  # closing the inbox says so
             await self._journal.purge()
 
-    async def _settle(self) -> None:
-        for task, pack in list(self._rounds.looks.items()):
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-            try:
-                if task.cancelled():
-                    self._rounds.looks.pop(task, None)
-                    await self._intake.given_up(pack)
-                else:
-                    await self._rounds.settle(task)
-            except MessagesError:
-                continue  # the journal knows what it was; or it is broken, and has the claim, as of a dead process
+    async def _settle(self, task: asyncio.Task[tuple[News | None, Look]], pack: Pack) -> None:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        # The pack is owed again, or parked, whatever it was; if the journal is broken, it has the claim, as of a dead
+        # process. Why the drain ended is told already.
+        with suppress(Exception):
+            if task.cancelled():
+                self._rounds.looks.pop(task, None)
+                await self._intake.given_up(pack)
+            else:
+                await self._rounds.settle(task)
 
     async def __aenter__(self) -> InboxDrain:
         return self

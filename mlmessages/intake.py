@@ -11,23 +11,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Coroutine, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, frozen
 
 from . import convert, errors
 from .backlog import Backlog, Next, Pack, State, listed_again, still_listed
 from .crashpoints import reached
-from .errors import AuthError, DecodeError, JournalError, MessagesError, NotFound, NotSent, RateLimited, Unauthorized
+from .errors import (
+    AuthError,
+    DecodeError,
+    JournalError,
+    MessagesError,
+    NotFound,
+    NotSent,
+    RateLimited,
+    StillListed,
+    Unauthorized,
+)
 from .journal import PARKED, Entry, Journal, Row
 from .models import ConversationStatus, InboxReport, Message, UnreadListing
-from .paging import newest_first
+from .paging import ascending, newest_first
 from .reader import Look, Reader
 from .session import Tally
 
+T = TypeVar("T")
 _RACE: Final = (
     5.0  # seconds between two tries at a 404: a pack may be listed before it can be read [observed of messages]
 )
@@ -74,6 +86,8 @@ class Intake:
         self._requests = 0
         self._tallies: dict[str, Tally] = {}  # of the packs that are being looked at
         self._owed: dict[str, _Owed] = {}
+        self._parked: dict[Pack, float] = {}  # until when, by the loop's clock
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._left_over: deque[str] = deque()  # packs that a process before this one did not get acknowledged
 
     # -- what a process before this one left --
@@ -83,6 +97,7 @@ class Intake:
 
         Whoever made the claims is dead: their outcome is unknown, and the wait runs from now.
         """
+        self._loop = asyncio.get_running_loop()
         await self._journal.reopen_claims(time.time() + self._settle_time)
         for row in await self._journal.rows():
             self._restore(row)
@@ -91,15 +106,26 @@ class Intake:
     def _restore(self, row: Row) -> None:
         pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=bool(row.doubtful))
         self._owed[row.pack_id] = _Owed(row.listed_at, bool(row.doubtful), row.attempts)
-        wait = row.not_before - time.time()
-        if row.state == PARKED and wait > 0:
+        # At the most the longest: a wall clock that jumped must not make it wait for ever.
+        longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, _RACE)
+        wait = min(row.not_before - time.time(), longest)
+        due = asyncio.get_running_loop().time() + wait
+        if wait > 0 and row.state == PARKED:
             self.backlog.restore(pack, State.SET_ASIDE, error=errors.load(row.error))
+            self._parked[pack] = due
         elif wait > 0:
-            # At the most the settle time: a wall clock that jumped must not make it wait for ever.
-            due = asyncio.get_running_loop().time() + min(wait, self._settle_time)
             self.backlog.restore(pack, State.WAITING, due=due)
         else:
             self.backlog.restore(pack, State.OPEN)
+
+    def begin(self) -> None:
+        """A drain begins: packs that were parked long enough are tried again."""
+        self.backlog.begin()
+        now = asyncio.get_running_loop().time()
+        for pack in [pack for pack, until in self._parked.items() if until <= now]:
+            del self._parked[pack]
+            if pack.state is State.SET_ASIDE:
+                self.backlog.reopen(pack)
 
     async def left_over(self) -> News | None:
         """The next of what was stored and not acknowledged before this process; it may have been delivered."""
@@ -122,13 +148,22 @@ class Intake:
             self._requests += tally.requests
         listed_at = self._server_time()
         rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in listing.packs}
-        await self._journal.listed(list(rows.values()), listed_at)
+        await self._journal.listed([*rows.values(), *self._unlisted(listing)], listed_at)
         reached("listed")
         for pack_id in rows:
             if self.backlog.state(pack_id) in (None, State.DONE):
                 self._owed[pack_id] = _Owed(listed_at)
         self.listings += 1
         return listing
+
+    def _unlisted(self, listing: UnreadListing) -> list[tuple[str, int, str | None]]:
+        """Packs with hidden messages that have left the listing: when they are back, something has changed."""
+        shown = {row.pack_id for row in listing.packs}
+        return [
+            (pack.pack_id, 0, pack.resource)
+            for pack in self._parked
+            if isinstance(pack.error, StillListed) and pack.count and pack.pack_id not in shown and not listing.capped
+        ]
 
     def _server_time(self) -> float | None:
         """The server's clock when it sent the last answer, in POSIX seconds."""
@@ -140,6 +175,18 @@ class Intake:
     async def look(self, pack: Pack) -> tuple[News | None, Look]:
         """Claim a pack, mark and read it, store what it shows; what of that is new."""
         tally = self._tallies[pack.pack_id] = Tally()
+        try:
+            look = await self._marked(pack, tally)
+            news = await _to_the_end(self._store(pack, look))
+        except MessagesError:
+            raise
+        except Exception:  # of a token source
+            await self.given_up(pack)
+            raise
+        reached("stored")
+        return news, look
+
+    async def _marked(self, pack: Pack, tally: Tally) -> Look:
         await self._journal.claim(pack.pack_id)
         reached("claimed")
         look = Look()
@@ -149,12 +196,17 @@ class Intake:
             await self._reader.walk(look, pack.pack_id, self._limit, mark=True, tally=tally)
         reached("read")
         if self._verify:  # what came inside the server's read-and-mark step, if that is not atomic
-            again = Look()
-            await self._reader.walk(again, pack.pack_id, self._limit, until=lambda _: True, tally=tally)
+            again, known = Look(), {row.id for row in look.messages}
+            await self._reader.walk(
+                again,
+                pack.pack_id,
+                self._limit,
+                # Where the oldest come first, what is new stands on the last page.
+                until=None if ascending(look.messages) else lambda page: any(row.id in known for row in page.messages),
+                tally=tally,
+            )
             look.messages += again.messages
-        news = await self._store(pack, look)
-        reached("stored")
-        return news, look
+        return look
 
     async def _store(self, pack: Pack, look: Look) -> News | None:
         messages = newest_first({row.id: row for row in reversed(look.messages)}.values())[::-1]
@@ -183,13 +235,15 @@ class Intake:
     def _theirs(self, messages: Iterable[Message]) -> list[Message]:
         return [row for row in messages if not row.is_from(self._reader.seller_id)]
 
-    # -- what became of a look --
+    # -- what became of a look: memory first, then the journal, which writes in the order of the calls. A consumer that
+    # is cancelled at the await leaves nothing half done --
 
     async def looked(self, pack: Pack, shown: tuple[News | None, Look]) -> None:
         """It was stored: deliver what is new, or find out why the pack is listed again."""
         news, look = shown
         self._forget_tally(pack)
-        self._owed[pack.pack_id] = _Owed()  # what comes next was not in the listing that is behind us
+        # What comes next was not in the listing that is behind us.
+        self._owed[pack.pack_id] = _Owed(parkings=self._owed[pack.pack_id].parkings)
         if news is not None:
             self.ready.append(news)
         following = listed_again(
@@ -218,25 +272,22 @@ class Intake:
         pack.by_pages = False
         now = asyncio.get_running_loop().time()
         if isinstance(error, JournalError):  # on the disk the claim stands; here it is owed as one of a dead process
-            self._owed[pack.pack_id].doubtful |= in_doubt
-            self.backlog.again(pack, now + self._settle_time if in_doubt else now)
+            self._put_back(pack, in_doubt=in_doubt)
             raise error
         if isinstance(error, DecodeError):
             self._owed[pack.pack_id].doubtful |= in_doubt
             await self._park(pack, error)
+        elif in_doubt and pack.unknown_marks >= _MOST_UNKNOWN:
+            await self._park(pack, error)
         elif in_doubt:
-            pack.unknown_marks += 1
-            if pack.unknown_marks > _MOST_UNKNOWN:
-                await self._park(pack, error)
-                return
-            await self._reopen(pack, self._settle_time, doubtful=True)
             self.backlog.mark_unknown(pack, error, now)
+            await self._reopen(pack, self._settle_time, doubtful=True)
         elif isinstance(error, NotFound) and pack.tries < self._park_after:
-            await self._reopen(pack, _RACE)
             self.backlog.again(pack, now + _RACE)
+            await self._reopen(pack, _RACE)
         elif isinstance(error, (NotSent, RateLimited, AuthError, Unauthorized)):
-            await self._reopen(pack)
             self.backlog.reopen(pack)
+            await self._reopen(pack)
             raise error
         else:
             await self._park(pack, error)
@@ -247,13 +298,17 @@ class Intake:
         return tally is not None and tally.in_doubt
 
     async def given_up(self, pack: Pack) -> None:
-        """Its look was cancelled."""
-        if self._forget_tally(pack):
-            await self._reopen(pack, self._settle_time, doubtful=True)
-            pack.mark_unknown = True
+        """Its look came to no end."""
+        if pack.state is State.TAKEN:
+            in_doubt = self._forget_tally(pack)
+            self._put_back(pack, in_doubt=in_doubt)
+            await self._reopen(pack, self._settle_time if in_doubt else 0.0, doubtful=in_doubt)
+
+    def _put_back(self, pack: Pack, *, in_doubt: bool) -> None:
+        if in_doubt:
+            self._owed[pack.pack_id].doubtful = pack.mark_unknown = True
             self.backlog.again(pack, asyncio.get_running_loop().time() + self._settle_time)
         else:
-            await self._reopen(pack)
             self.backlog.reopen(pack)
 
     async def acknowledge(self, news: News) -> None:
@@ -270,10 +325,11 @@ class Intake:
         owed = self._owed[pack.pack_id]
         owed.parkings += 1
         wait = min(_FIRST_PARKING * 2.0 ** min(owed.parkings - 1, 10), _LONGEST_PARKING)
+        self.backlog.failed(pack, error)
+        self._parked[pack] = asyncio.get_running_loop().time() + wait
         await self._journal.park(
             pack.pack_id, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
         )
-        self.backlog.failed(pack, error)
 
     def _forget_tally(self, pack: Pack) -> bool:
         """End the account of a look; True if a request of it may have marked the pack."""
@@ -289,8 +345,8 @@ class Intake:
     def report(self) -> InboxReport:
         """What was done so far, and what is owed."""
         waits_until = None
-        if (due := self.backlog.waits_until) is not None:
-            left = max(due - asyncio.get_running_loop().time(), 0)
+        if self._loop is not None and (due := self.backlog.waits_until) is not None:
+            left = max(due - self._loop.time(), 0)
             waits_until = datetime.now(UTC) + timedelta(seconds=left)
         return InboxReport(
             self.conversations,
@@ -307,3 +363,12 @@ class Intake:
     def refusals(self) -> int:
         """How many 429s there were."""
         return self._reader.session.limits.refusals
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, also where the caller is cancelled meanwhile: what is stored is delivered."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()

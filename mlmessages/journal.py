@@ -11,8 +11,9 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -94,8 +95,8 @@ class Store(Protocol):
     def entries(self, pack_id: str) -> tuple[list[Entry], bytes | None]:
         """The messages of a pack that were not acknowledged, as they were read, and its status."""
 
-    def purge(self) -> None:
-        """Overwrite what was forgotten, in the write-ahead log too."""
+    def purge(self) -> bool:
+        """Overwrite what was forgotten, in the write-ahead log too; False: a reader of the file is in the way."""
 
 
 _TABLES: Final = """
@@ -124,8 +125,6 @@ class SqliteStore:
         try:
             # Before SQLite does, which would make it readable by everybody.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
-            if sys.platform != "win32":
-                path.chmod(0o600)
             self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal {path.name} cannot be opened: {_reason(error)}") from None
@@ -139,6 +138,14 @@ class SqliteStore:
 
     def _prepare(self, path: Path, seller_id: str) -> None:
         run = self._db.execute
+        [(verdict,)] = run("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise JournalError(f"the journal {path.name} is corrupt: restore a copy; nothing was marked")
+        tables = {name for (name,) in run("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if tables:  # before anything is changed: it may be another program's
+            self._identify(path, seller_id, tables)
+        if sys.platform != "win32":
+            path.chmod(0o600)
         for pragma in (
             "journal_mode=WAL",
             "synchronous=FULL",
@@ -147,14 +154,15 @@ class SqliteStore:
             "cache_size=-16000",
         ):
             run(f"PRAGMA {pragma}")
-        [(verdict,)] = run("PRAGMA quick_check(1)").fetchall()
-        if verdict != "ok":
-            raise JournalError(f"the journal {path.name} is corrupt: restore a copy; nothing was marked")
-        if not run("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+        if not tables:
             self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
             run("INSERT INTO identity VALUES (?, ?)", (SCHEMA, seller_id))
             run("COMMIT")
-        schema, seller = run("SELECT schema, seller FROM identity").fetchone() or (None, None)
+
+    def _identify(self, path: Path, seller_id: str, tables: Collection[str]) -> None:
+        if "identity" not in tables:
+            raise JournalError(f"{path.name} is a database of another program, and no journal")
+        schema, seller = self._db.execute("SELECT schema, seller FROM identity").fetchone() or (None, None)
         if not isinstance(schema, int) or schema > SCHEMA:
             raise JournalError(
                 f"the journal {path.name} was written by a newer version (schema {schema}): update mlmessages"
@@ -178,7 +186,9 @@ class SqliteStore:
     def listed(self, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
         self._db.executemany(
             "INSERT INTO pack (id, state, count, resource, listed_at) VALUES (?, 'open', ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET count = excluded.count, resource = excluded.resource,"
+            # The count of a parked pack stays, so that a change is one after a crash too. 0: it has left the listing.
+            " ON CONFLICT (id) DO UPDATE SET resource = excluded.resource,"
+            " count = iif(state = 'parked' AND excluded.count <> 0, count, excluded.count),"
             " listed_at = iif(state = 'done', excluded.listed_at, listed_at),"
             " doubtful = iif(state = 'done', 0, doubtful),"
             " attempts = iif(state = 'done', 0, attempts), state = iif(state = 'done', 'open', state)",
@@ -231,11 +241,7 @@ class SqliteStore:
         ).rowcount
 
     def rows(self) -> list[Row]:
-        found = self._db.execute(
-            "SELECT id, state, count, resource, listed_at, not_before, attempts, doubtful, error"
-            " FROM pack WHERE state <> 'done'"
-        )
-        return [Row(*row) for row in found]
+        return _rows(self._db)
 
     def undelivered(self) -> list[str]:
         return [row[0] for row in self._db.execute("SELECT pack FROM body GROUP BY pack ORDER BY min(seq)")]
@@ -246,8 +252,17 @@ class SqliteStore:
         status = self._db.execute("SELECT status FROM pack WHERE id = ?", (pack_id,)).fetchone()
         return entries, status[0] if status else None
 
-    def purge(self) -> None:
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def purge(self) -> bool:
+        busy: int = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
+
+
+def _rows(db: sqlite3.Connection) -> list[Row]:
+    found = db.execute(
+        "SELECT id, state, count, resource, listed_at, not_before, attempts, doubtful, error"
+        " FROM pack WHERE state <> 'done'"
+    )
+    return [Row(*row) for row in found]
 
 
 def _reason(error: Exception) -> str:
@@ -307,21 +322,30 @@ class Journal:
         self._thread: ThreadPoolExecutor | None = None
         self._queue: list[_Write] = []
         self._flushing: asyncio.Task[None] | None = None
-        self._forgotten = 0
+        self._forgotten = 1  # a process before this one may have ended before it overwrote what it forgot
 
     async def open(self) -> None:
         """Take the lock, open the store. Raises `JournalError`."""
         lock = _Lock(self._path.with_name(self._path.name + ".lock"))
         thread = ThreadPoolExecutor(1, thread_name_prefix="mlmessages-journal")
         try:
-            self._store = await asyncio.get_running_loop().run_in_executor(
-                thread, self._make, self._path, self._seller_id
-            )
+            await asyncio.get_running_loop().run_in_executor(thread, self._open_store)
         except BaseException:
             thread.shutdown(wait=True)
+            if self._store is not None:  # cancelled meanwhile
+                self._store.close()
+                self._store = None
             lock.release()
             raise
         self._lock, self._thread = lock, thread
+
+    def _open_store(self) -> None:
+        self._store = self._make(self._path, self._seller_id)
+
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._thread is not None
 
     async def close(self) -> None:
         """Finish what was begun, overwrite what was forgotten, give the lock back."""
@@ -379,9 +403,9 @@ class Journal:
 
     async def purge(self) -> None:
         """Overwrite what was forgotten, in the write-ahead log too."""
-        if self._forgotten:
-            self._forgotten = 0
-            await self._call(lambda store: store.purge())
+        forgotten = self._forgotten
+        if forgotten and await self._call(lambda store: store.purge()):
+            self._forgotten -= forgotten
 
     # -- the thread --
 
@@ -437,5 +461,65 @@ def _commit(store: Store, writes: Iterable[_Write]) -> list[Any]:
 def _translated(work: Callable[[Store], T], store: Store) -> T:
     try:
         return work(store)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, OverflowError, ValueError) as error:  # the last two: what SQLite cannot hold
         raise JournalError(f"the journal cannot be written: {_reason(error)}; nothing more was marked") from None
+
+
+# -- from outside: what a journal says, beside a running inbox too --
+
+
+@frozen
+class Contents:
+    """What a journal says at one moment.
+
+    `rows`: every pack that is not done. `undelivered`: how many messages of which pack were not acknowledged.
+    """
+
+    seller_id: str
+    done: int
+    rows: list[Row]
+    undelivered: dict[str, int]
+
+
+def contents(path: Path) -> Contents:
+    """What the journal says: read only, no lock is taken. Raises `JournalError`; no file is created."""
+    with _existing(path, "ro") as db:
+        db.execute("BEGIN")  # all of it at one moment
+        [(seller_id,)] = db.execute("SELECT seller FROM identity").fetchall()
+        [(done,)] = db.execute("SELECT count(*) FROM pack WHERE state = 'done'").fetchall()
+        undelivered = db.execute("SELECT pack, count(*) FROM body GROUP BY pack ORDER BY min(seq)").fetchall()
+        return Contents(seller_id, done, _rows(db), dict(undelivered))
+
+
+def retry_parked(path: Path) -> int:
+    """Owe every parked pack again, from now on, as if it had never been refused; how many there were.
+
+    Raises `JournalError`, also while an inbox uses the journal.
+    """
+    contents(path)  # what is no journal gets no lock file
+    lock = _Lock(path.with_name(path.name + ".lock"))
+    try:
+        with _existing(path, "rw") as db:
+            return db.execute(
+                "UPDATE pack SET state = 'open', not_before = 0, attempts = 0, error = NULL WHERE state = 'parked'"
+            ).rowcount
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    """A connection to a journal that is there; `mode`: ``ro`` or ``rw``."""
+    if not path.is_file():
+        raise JournalError(f"the journal {path.name} cannot be opened: there is no such file")
+    try:
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=5.0, isolation_level=None)
+        with closing(db):
+            [(schema,)] = db.execute("SELECT schema FROM identity").fetchall()
+            if schema != SCHEMA:
+                raise JournalError(f"the journal {path.name} has schema {schema}, not {SCHEMA}: update mlmessages")
+            yield db
+    except (sqlite3.Error, ValueError) as error:
+        if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
+            raise JournalError(f"the journal {path.name} cannot be read: {_reason(error)}") from None
+        raise JournalError(f"{path.name} is no journal of mlmessages, or a broken one: {_reason(error)}") from None

@@ -26,6 +26,7 @@ class Walk:
 
     __slots__ = (
         "_anchored",
+        "_exhausted",
         "_frontier",
         "_fruitless",
         "_idle",
@@ -48,7 +49,8 @@ class Walk:
         self._visited: set[str] = set()  # by this attempt
         self._anchored = False
         self._total: int | None = None
-        self._idle = 0
+        self._idle = 0  # pages in a row that show nothing new where there might be
+        self._exhausted = False  # two of them
         self._restarts = 0
         self._fruitless = 0  # pages in a row without anything new, whyever
         self._frontier = -1  # where the furthest known row stands
@@ -74,7 +76,7 @@ class Walk:
         full = len(rows) >= min(self.limit, page.paging.limit or self.limit)
         self._count(page, idle=idle, full=full)
         finished = total is not None and self.offset + len(rows) >= total
-        self.done = (finished and not full) or self._idle == 2
+        self.done = (finished and not full) or self._exhausted
         # The last row is asked for again, as the anchor of the next page; a page of one row has none to spare.
         self._anchored = len(rows) > 1
         self.offset += max(len(rows) - 1, min(len(rows), 1))
@@ -96,6 +98,7 @@ class Walk:
         self._total = total
         if not idle:
             self._idle = self._fruitless = 0
+            self._exhausted = False
             self._frontier = max(self._frontier, reach)
             return
         self._fruitless += 1
@@ -103,8 +106,11 @@ class Walk:
             raise DecodeError(
                 f"pack {page.pack_id} cannot be walked: messages arrive faster than it is read; try again"
             )
-        if not rows or reach > self._frontier or (reach == self._frontier and not full and not arrived):
+        # The last of them has to look beyond what is known: not only the last page of a conversation may be short.
+        beyond = not rows or reach > self._frontier
+        if beyond or (reach == self._frontier and not full and not arrived):
             self._idle += 1
+        self._exhausted = self._idle >= 2 and (beyond or total is None)
 
     def _start_over(self, pack_id: str) -> None:
         self._restarts += 1

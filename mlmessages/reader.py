@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, evolve, field
 
 from .arguments import show
+from .crashpoints import reached
 from .endpoints import Endpoints
 from .errors import DecodeError, MessagesError
 from .models import Conversation, ConversationStatus, Message, MessagePage, UnreadListing
@@ -115,6 +116,7 @@ class Reader:
             look.messages += fresh
             look.pages += 1
             look.status = look.status or page.conversation
+            reached("page read")
             if not first and any(self._is_unread(row) for row in fresh):
                 look.unread_offsets.append(offset)
             if until is not None and until(page):
@@ -133,6 +135,7 @@ class Reader:
             look.messages += page.messages
             look.status = look.status or page.conversation
             look.pages += 1
+            reached("page read")
 
     def conversation(self, look: Look, pack_id: str, *, marked: bool) -> Conversation:
         """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""

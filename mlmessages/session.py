@@ -75,7 +75,7 @@ class Session:
         Raises `TransportError`, `APIError`, `DecodeError` or `AuthError`, after the retries that are safe. A marking
         request and a write are not repeated when they may have been executed.
         """
-        self.check_open()
+        self.check_open()  # before it waits for the budget; and again when it has it
         exchange = _Exchange(self, call.request, tally)
         course = Course(self.retry, self._quota, call.request.effect, exchange.attempt, exchange.elapsed)
         response = await course.run()

@@ -83,13 +83,19 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _integer(digits: str) -> int | float:
+def _finite(digits: str) -> float | None:
+    """A number, or null where it is beyond all floats: infinity could be kept in no journal."""
+    value = float(digits)
+    return value if abs(value) < float("inf") else None
+
+
+def _integer(digits: str) -> int | float | None:
     """An integer as orjson reads it: beyond 64 bits it is a float, which nothing takes for an id."""
     value = int(digits)
-    return value if -(2**63) <= value < 2**64 else float(digits)
+    return value if -(2**63) <= value < 2**64 else _finite(digits)
 
 
-_STDLIB: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+_STDLIB: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer, parse_float=_finite)
 
 
 def parse_json(body: bytes) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from email.utils import formatdate
 
@@ -101,7 +100,7 @@ class Api:
             case "seconds":
                 headers["Retry-After"] = str(int(-(-wait // 1)))
             case "date":
-                headers["Retry-After"] = formatdate(time.time() + wait + 1.0, usegmt=True)
+                headers["Retry-After"] = formatdate(self._world.calendar + wait + 1.0, usegmt=True)
             case told:
                 headers["Retry-After"] = str(told)
         return Answer(429, b'{"message":"local_rate_limited"}', headers)

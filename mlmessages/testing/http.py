@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import attrs
@@ -88,7 +89,10 @@ class Face:
         status = wire.status_of(ending, visit.answer)
         if status is not None:
             self._sandbox.told(visit, status)
-        return await wire.end(ending, visit.answer, request)
+        answer = await wire.end(ending, visit.answer, request)
+        if not answer.prepared:  # a server's clock and its messages' dates agree
+            answer.headers.setdefault("Date", formatdate(self._sandbox.calendar, usegmt=True))
+        return answer
 
     async def _go_through(self, visit: Visit) -> Ending | None:
         if visit.rule is None:

@@ -83,6 +83,11 @@ class Sandbox:
     # -- the seller's and the world's side
 
     @property
+    def calendar(self) -> float:
+        """What the server's clock says, in POSIX seconds."""
+        return self._world.calendar
+
+    @property
     def token(self) -> str:
         """The access token that the API takes."""
         return self._api.token

@@ -85,6 +85,7 @@ def test_a_decode_error_says_what_is_wrong() -> None:
         ({}, "messages[1].id: expected an id, found null"),
         ({"id": None}, "messages[1].id: expected an id, found null"),
         ({"id": ""}, "messages[1].id: expected an id, found a text"),
+        ({"id": "a\0b"}, "messages[1].id: expected an id, found a text"),
         ({"id": True}, "messages[1].id: expected an id, found true or false"),
         ({"id": 1.5}, "messages[1].id: expected an id, found a number"),
         ({"id": {"zqx": 1}}, "messages[1].id: expected an id, found an object"),

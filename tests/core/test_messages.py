@@ -412,6 +412,33 @@ def test_a_conversation_status_that_is_no_object_is_none(status: Any) -> None:
     assert message_page(dump({"messages": [], "conversation_status": status}), "1").conversation is None
 
 
+def test_what_one_message_says_is_never_taken_for_another() -> None:
+    """Messages of one page with resources and dates that differ in type, key or place keep their own."""
+    spelled_out = [
+        [{"id": "5", "name": "packs"}],
+        [{"id": 5, "name": "packs"}],
+        [{"id": "5", "name": "sellers"}],
+        [{"id": "6", "name": "packs"}],
+        [{"id": "5", "name": "packs"}, {"id": "6", "name": "sellers"}],
+        [{"id": "6", "name": "sellers"}, {"id": "5", "name": "packs"}],
+        [{"id": None, "name": "packs"}],
+        [{"name": "packs"}],
+        [{"id": True, "name": "packs"}],
+        [{"id": 1.0, "name": "packs"}],
+        [{"id": "1", "name": "packs"}],
+        [{}],
+        [],
+    ] * 3
+    page = message_page(
+        dump({"messages": [{"id": f"m{i}", "message_resources": r} for i, r in enumerate(spelled_out)]}), "1"
+    )
+    for row, raw in zip(page.messages, spelled_out, strict=True):
+        texts = [(item.get("id"), item.get("name")) for item in raw if item]
+        ids = [None if id_ is None or isinstance(id_, (bool, float)) else str(id_) for id_, _ in texts]
+        assert row.resources == tuple(Resource(id_, name) for id_, (_, name) in zip(ids, texts, strict=True))
+        assert bool(row.problems) is any(isinstance(id_, (bool, float)) for id_, _ in texts)
+
+
 # -- spoilt on purpose -------------------------------------------------------------------------------------------------
 
 TEXT, ID, NUMBER, FLAG, DATE = (str,), (str, int), (int,), (bool,), ()

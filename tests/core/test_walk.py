@@ -72,6 +72,7 @@ def walked(server: Any, limit: int) -> list[str]:
     """Every id that a walk shows, in the order it shows them."""
     walk, shown = Walk(limit), []
     while not walk.done:
+        assert walk.pages < 5_000, "it does not end"
         shown += [row.id for row in walk.take(server.page(limit, walk.offset))]
     return shown
 
@@ -205,6 +206,12 @@ def test_c1_a_message_arrives_after_every_page(limit: int) -> None:
     """A buyer who writes as fast as we read does not end the walk early: there is no page without progress for long."""
     server = Server(old(12), after=dict.fromkeys(range(1, 20), lambda s: s.arrive(max(1, limit - 1))))
     assert missed(server, old(12), walked(server, limit)) == set()
+
+
+def test_c1_short_pages_and_arrivals_do_not_end_the_walk_early() -> None:
+    """A server that returns fewer rows than its `paging.limit` says, and two arrivals: the last message is shown."""
+    server = Server(old(3), sizes=(2, 1), limit="asked", after={2: lambda s: s.arrive(2)})
+    assert missed(server, old(3), walked(server, 4)) == set()
 
 
 def test_c1_a_flood_is_an_error_and_not_a_part() -> None:
@@ -356,6 +363,7 @@ def test_c8_a_server_without_an_end_is_stopped(total: Any) -> None:
     def page(limit: int, offset: int) -> MessagePage:
         nonlocal calls
         calls += 1
+        assert calls < 100, "it does not end"
         rows = [{"id": f"m{i}"} for i in range(offset, offset + 5_000)]
         told = offset + 10_000 if total == "grows" else total
         return message_page(dump({"messages": rows, "paging": {"total": told}}), "1")
