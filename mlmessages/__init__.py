@@ -19,21 +19,28 @@ if TYPE_CHECKING:
     from .errors import MessagesError
     from .inbox import Delivery, Inbox
     from .limits import Limits
+    from .notifications import Notification
+    from .oauth import OAuthToken, TokenStore
     from .retry import Retry
+    from .tokenstore import FileTokenStore
 
     __version__: str
 
 __all__ = [
     "Delivery",
     "Drain",
+    "FileTokenStore",
     "Inbox",
     "Limits",
     "MessagesClient",
     "MessagesError",
+    "Notification",
+    "OAuthToken",
     "Retry",
     "Routes",
     "StaticToken",
     "TokenSource",
+    "TokenStore",
     "errors",
     "models",
 ]
@@ -41,14 +48,18 @@ __all__ = [
 _HOMES = {
     "Delivery": "inbox",
     "Drain": "drain",
+    "FileTokenStore": "tokenstore",
     "Inbox": "inbox",
     "Limits": "limits",
     "MessagesClient": "client",
     "MessagesError": "errors",
+    "Notification": "notifications",
+    "OAuthToken": "oauth",
     "Retry": "retry",
     "Routes": "endpoints",
     "StaticToken": "auth",
     "TokenSource": "auth",
+    "TokenStore": "oauth",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

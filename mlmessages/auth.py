@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
 from .errors import AuthError
+from .wire import Response
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 
@@ -23,7 +25,11 @@ class Secret(str):
 
 @runtime_checkable
 class TokenSource(Protocol):
-    """Where the client gets its access token, before every request."""
+    """Where the client gets its access token, before every request.
+
+    One that has a method ``bind(http)`` too, plain or a coroutine, is given the client's `Http` when the client is
+    entered, and to its ``unbind(http)``, if there is one, again before it closes: what is under way may end there.
+    """
 
     async def token(self) -> str:
         """The current access token."""
@@ -32,6 +38,57 @@ class TokenSource(Protocol):
     async def rejected(self, token: str) -> None:
         """The server answered 401 to `token`: forget it, if it is still the current one. `token` is asked again."""
         ...
+
+
+class Http(Protocol):
+    """A client's way to the token endpoint: its session, base URL and timeout; outside of the budget, not repeated."""
+
+    async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
+        """The answer, whatever its status, without anything of `form` in it; `base_url` instead of the client's.
+
+        Raises `NotSent` or `AnswerLost`.
+        """
+        ...
+
+    @property
+    def record(self) -> TrackRecord:
+        """What the server made of the access tokens."""
+        ...
+
+
+class TrackRecord:
+    """What the server made of the last few access tokens: whether a 401 can be the fault of one."""
+
+    _MOST: Final = 8
+    _WORKED, _REFUSED, _FINE = 1, 2, 4
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+
+    def doubted(self, token: str) -> bool:
+        """True if it was answered 401 before."""
+        return self._known.get(token, 0) & self._REFUSED > 0
+
+    def worked(self, token: str) -> bool:
+        """True if it was answered 2xx before."""
+        return self._known.get(token, 0) & self._WORKED > 0
+
+    def is_fine(self, token: str) -> bool:
+        """True if it was still taken in a request that left after a 401: that had another reason than the token."""
+        return self._known.get(token, 0) & self._FINE > 0
+
+    def answered(self, token: str, status: int, *, doubted: bool) -> None:
+        """A request was answered; `doubted`: what `doubted` said when it left."""
+        if status == 401:
+            news = self._REFUSED
+        elif 200 <= status < 300:
+            news = self._WORKED | (self._FINE if doubted else 0)
+        else:
+            return
+        known = self._known.get(token)
+        if known is None and len(self._known) == self._MOST:
+            del self._known[next(iter(self._known))]
+        self._known[token] = (known or 0) | news
 
 
 class StaticToken:

@@ -156,6 +156,12 @@ class Backlog:
         for pack in self._packs.values():
             pack.tries = 0
 
+    def forget_done(self) -> None:
+        """Forget the packs that are marked, when `step` has said `Step.END`: none of them is listed any more, and
+        whoever drains for months must not keep them all.
+        """
+        self._packs = {id_: pack for id_, pack in self._packs.items() if pack.state is not State.DONE}
+
     def restore(self, pack: Pack, state: State, due: float = 0.0, error: MessagesError | None = None) -> None:
         """Take a pack in that somebody has known before: OPEN, WAITING until `due`, or SET_ASIDE with an `error`."""
         self._packs[pack.pack_id] = pack

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+import io
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from inspect import isawaitable
+from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import aiohttp
 
 from .arguments import base_url as checked_base_url
-from .arguments import digits, seconds, whole
+from .arguments import digits, seconds, unshown, whole, word
+from .attachments import Attachments
 from .auth import Secret, StaticToken, TokenSource
 from .drain import Drain
 from .endpoints import Endpoints, Routes, routes
+from .events import Events, Hook
 from .fetch import Fetch
 from .limits import Limits
-from .models import Conversation, Message, MessagePage, UnreadListing
+from .models import Attachment, Conversation, Message, MessagePage, Reasons, UnreadListing
+from .notifications import Notification
 from .paging import ascending, newest_first
 from .reader import Look, Reader
 from .retry import Retry
 from .session import Session
 from .transport import Transport
+from .writer import Writer
 
 
 class MessagesClient:
     """The messages of one seller: an async context manager; nothing opens before it is entered.
 
-    - `auth`: an access token, or a `TokenSource`.
+    - `auth`: an access token, or a `TokenSource`, such as `OAuthToken`.
     - `seller_id`: an int or a string of digits.
     - `api`: ``"marketplace"`` (Global Selling), ``"domestic"``, or `Routes` of your own.
     - `base_url`: https; plain http for loopback addresses alone.
     - `limits`, `retry`: None is a `Limits()` and a `Retry()` of its own. Clients of one application share one `Limits`.
     - `timeout`: seconds for one attempt, from the permit to the last byte.
     - `session`: an `aiohttp.ClientSession` to borrow (for a proxy, an own CA, own DNS); it is never closed here.
+    - `on_event`: is called with each value of `mlmessages.events` as it happens, and must not block.
 
     Leaving the context closes the drains and fetches that are still open. A client belongs to the event loop in which
     it was entered.
@@ -53,6 +62,7 @@ class MessagesClient:
         retry: Retry | None = None,
         timeout: float = 30.0,
         session: aiohttp.ClientSession | None = None,
+        on_event: Hook | None = None,
     ) -> None:
         auth = Secret(auth) if isinstance(auth, str) else auth  # first: from here on no traceback shows it
         auth = StaticToken(auth) if isinstance(auth, str) else auth
@@ -66,9 +76,14 @@ class MessagesClient:
             if value is not None and not isinstance(value, cls):
                 raise ValueError(f"{name} must be a {cls.__name__}")
         seller = digits("seller_id", seller_id)
+        if on_event is not None and not callable(on_event):
+            raise ValueError("on_event must be callable")
         transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout))
-        self._session = Session(transport, auth, limits or Limits(), retry or Retry())
-        self._reader = Reader(self._session, Endpoints(routes(api), seller), seller)
+        self._session = Session(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
+        endpoints = Endpoints(routes(api), seller)
+        self._reader = Reader(self._session, endpoints, seller)
+        self._writer = Writer(self._reader, endpoints)
+        self._attachments = Attachments(self._session, endpoints)
         self._open: set[Drain | Fetch] = set()
 
     def __repr__(self) -> str:
@@ -77,6 +92,11 @@ class MessagesClient:
 
     async def __aenter__(self) -> MessagesClient:
         await self._session.open()
+        try:
+            await self._tell_source("bind")
+        except BaseException:
+            await self._session.close()
+            raise
         return self
 
     async def __aexit__(
@@ -84,8 +104,17 @@ class MessagesClient:
     ) -> None:
         async with AsyncExitStack() as closing:  # all of it, whatever one of them raises
             closing.push_async_callback(self._session.close)
+            closing.push_async_callback(self._tell_source, "unbind")
             for generator in self._open:
                 closing.push_async_callback(generator.aclose)
+
+    async def _tell_source(self, what: Literal["bind", "unbind"]) -> None:
+        """A source that renews its token is given our way to the token endpoint, for as long as the client is open."""
+        method = getattr(self._session.source, what, None)
+        if method is not None:
+            done = method(self._session.transport)
+            if isawaitable(done):
+                await done
 
     # -- what is unread --
 
@@ -188,16 +217,114 @@ class MessagesClient:
         """One message; its `pack_id` is what its resources name. It marks nothing."""
         return await self._reader.message(message_id)
 
+    def missed_notifications(
+        self, app_id: int | str, *, topic: str | None = None
+    ) -> AsyncGenerator[Notification, None]:
+        """The notifications that nobody took with a 200 in the last two days, each once, as far as the server tells.
+
+        `app_id` is the application's id; `topic`: ``"messages"``, ``"marketplace_messages"``, or None for all. It
+        acknowledges nothing: the same ones come again until they expire [documented].
+        """
+        self._session.check_open()
+        return self._reader.missed(digits("app_id", app_id), word("topic", topic) if topic is not None else None)
+
+    # -- writing --
+
+    async def send(
+        self,
+        pack_id: int | str,
+        text: str,
+        *,
+        to: int | str | None = None,
+        attachments: Iterable[str | Attachment] = (),
+    ) -> Message:
+        """Reply in a conversation. At most one message is sent, whatever happens on the way.
+
+        `to=None` writes to whoever wrote last on the other side, be it the buyer or an agent who speaks for them.
+        `attachments`: what `upload` returned, at most 25. Two requests: the conversation is read before, without
+        marking.
+
+        When the outcome of the POST is unknown, it is not repeated: the conversation is read again, and a message of
+        the seller's that was not there before, with the same text, is returned. Else `AnswerLost`: it may or may not
+        have been sent.
+
+        The server can take a message and not deliver it: look at `Message.status` and `.moderation`; a rejection is
+        also a warning in the log. A blocked conversation is a `Forbidden` with the reason in words, and a conversation
+        in which nobody has written a `BadRequest`; then nothing was sent. `ValueError`: a text longer than the
+        conversation allows, counted in Unicode code points (350 on domestic sites that do not say), and on domestic
+        sites one with characters that they refuse.
+        """
+        text = unshown(text)
+        return await self._writer.send(pack_id, text, to, attachments)
+
+    async def contact_reasons(self, pack_id: int | str) -> Reasons:
+        """For which reasons the seller may start this conversation, and how often (the action guide).
+
+        One request, or a second one where the first does not say how often. It sends nothing.
+        """
+        return await self._writer.contact_reasons(pack_id)
+
+    async def start_conversation(
+        self,
+        pack_id: int | str,
+        option_id: str,
+        *,
+        text: str | None = None,
+        template_id: str | None = None,
+        variables: Mapping[str, str | float] | None = None,
+    ) -> Message:
+        """Start a conversation by an option of the action guide, with a `text` or a template and its `variables`.
+
+        Once at most, as `send`. Another option on the same sale at this moment (409) is waited for. Where the action
+        guide is not for this pack (an exception, or the buyer has answered), a text is sent as a plain message instead.
+        A text that is longer than the option allows is a `ValueError`.
+        """
+        text = unshown(text)
+        if isinstance(variables, Mapping):
+            variables = {name: unshown(value) for name, value in variables.items()}
+        return await self._writer.start(pack_id, option_id, text, template_id, variables)
+
+    async def upload(
+        self, file: str | os.PathLike[str] | bytes | BinaryIO, *, filename: str | None = None, site_id: str
+    ) -> str:
+        """Upload a file; the id to `send` it by, within 48 hours: then the server deletes it.
+
+        `file`: a path, bytes, or a binary file that can seek, which is read from where it stands and not closed. It is
+        sent in pieces, once at most. `filename`: what the receiver sees; None: the file's own. `site_id`: the site of
+        the sale, such as ``"MLM"``. `ValueError`: more than 25 MB, a name of more than 200 characters or with a slash;
+        on domestic sites anything but JPG, PNG, PDF and TXT. The client's `timeout` is for the whole file.
+        """
+        file = io.BytesIO(file) if isinstance(file, bytes) else file  # no traceback shows its content
+        return await self._attachments.upload(file, filename=filename, site=site_id)
+
+    async def download(
+        self,
+        attachment: Attachment | str,
+        destination: str | os.PathLike[str],
+        *,
+        site_id: str | None = None,
+        allow_threat: bool = False,
+    ) -> Path:
+        """Download an attachment (of a message, or by its id) to `destination`.
+
+        What exists is not touched: `FileExistsError`. It comes in pieces, into a temporary file beside `destination`,
+        which gets the name when it is whole; its owner alone can read it. `site_id`: the site of the sale
+        (`Message.site_id`), needed for Global Selling. A file that the server warns of is a `ValueError` unless
+        `allow_threat`; by an id alone nobody knows.
+        """
+        threat = _flag(allow_threat, "allow_threat")
+        return await self._attachments.download(attachment, destination, site=site_id, threat=threat)
+
 
 def reader_of(client: MessagesClient) -> Reader:
     """What a client reads with: for the inbox, which stands on it."""
     return client._reader
 
 
-def _flag(value: object) -> bool:
+def _flag(value: object, name: str = "mark_as_read") -> bool:
     if isinstance(value, bool):
         return value
-    raise ValueError("mark_as_read must be True or False")
+    raise ValueError(f"{name} must be True or False")
 
 
 async def _messages(pages: AsyncGenerator[MessagePage, None]) -> AsyncGenerator[Message, None]:

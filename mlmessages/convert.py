@@ -27,9 +27,13 @@ from .models import (
     MessagePage,
     Moderation,
     Paging,
+    Reason,
+    Reasons,
     Resource,
+    Template,
     UnreadListing,
     UnreadPack,
+    Variable,
 )
 from .wire import dump_json, parse_json
 
@@ -522,3 +526,124 @@ def single_message(body: bytes) -> Message:
     if not rows:
         raise DecodeError("an answer cannot be read", ("messages: expected one message, found none",))
     return message(rows[0], None, "messages[0]")
+
+
+# -- what a write answers ----------------------------------------------------------------------------------------------
+
+
+def _unreadable(reason: str) -> DecodeError:
+    return DecodeError("an answer cannot be read", (reason,))
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return parse_json(body)
+    except ValueError:
+        raise _unreadable(f"{len(body)} bytes: it is not JSON") from None
+
+
+def sent_message(body: bytes, pack_id: str, seller_id: str) -> Message:
+    """What a POST made: the message, or as little of it as the server tells.
+
+    No answer of it is documented but that of the action guide, which says nothing of the sender: that is known.
+    """
+    value = _json(body)
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    made = message(value, pack_id)
+    return made if made.sender_id is not None else evolve(made, sender_id=seller_id)
+
+
+_ATTACHMENT_ID: Final = re.compile(r"(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z._-]{0,255}", re.ASCII)
+
+
+def uploaded(body: bytes) -> str:
+    """The id of an upload."""
+    value = _json(body)
+    found = value.get("id") if isinstance(value, dict) else None
+    if isinstance(found, str) and _ATTACHMENT_ID.fullmatch(found):
+        return found
+    raise _unreadable(f"id: expected the id of an attachment, found {_kind(found)}")
+
+
+def nothing(body: bytes) -> None:
+    """Nothing is left of an answer that went to a sink; what is left is no file."""
+    if body:
+        raise DecodeError("the answer is JSON instead of a file")
+
+
+def reasons(body: bytes, pack_id: str) -> Reasons:
+    """The options of the action guide."""
+    _, rows = _envelope(body, "options")
+    return Reasons(pack_id, tuple([_option(row, f"options[{i}]") for i, row in enumerate(rows)]))
+
+
+_DEEPEST: Final = 5  # of options within options: only null and empty ones were ever seen
+
+
+def _option(raw: Any, path: str, depth: int = 0) -> Reason:
+    get = _fields_of(raw, path).get
+    inner = _list_of(get("child_options")) if depth < _DEEPEST else []
+    return Reason(
+        id=_named(raw, path),
+        type=_lenient(_word, get("type")),
+        enabled=_lenient(_flag, get("enabled")),
+        actionable=_lenient(_flag, get("actionable")),
+        char_limit=_lenient(_number, get("char_limit")),
+        cap_available=_lenient(_number, get("cap_available")),
+        templates=tuple([_template(t, f"{path}.templates[{i}]") for i, t in enumerate(_list_of(get("templates")))]),
+        children=tuple([_option(c, f"{path}.child_options[{i}]", depth + 1) for i, c in enumerate(inner)]),
+        description=_lenient(_text, get("internal_description")),
+    )
+
+
+def _template(raw: Any, path: str) -> Template:
+    get = _fields_of(raw, path).get
+    texts = get("texts")
+    wordings = {
+        site: text.get("html") if isinstance(text, dict) else text
+        for site, text in (texts.items() if isinstance(texts, dict) else ())
+    }
+    return Template(
+        _named(raw, path),
+        tuple(
+            [
+                Variable(_named(v, f"{path}.vars[{i}]"), _lenient(_word, v.get("type")))
+                for i, v in enumerate(_list_of(get("vars")))
+            ]
+        ),
+        tuple([(site.upper(), words) for site, words in wordings.items() if isinstance(words, str)]),
+    )
+
+
+def _list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _fields_of(raw: Any, path: str) -> dict[str, Any]:
+    if isinstance(raw, dict):
+        return raw
+    raise _unreadable(f"{path}: expected an object, found {_kind(raw)}")
+
+
+def _named(raw: Any, path: str) -> str:
+    if found := _lenient(_identifier, _fields_of(raw, path).get("id")):
+        name: str = found
+        return name
+    raise _unreadable(f"{path}.id: expected an id, found {_kind(raw.get('id'))}")
+
+
+def caps(body: bytes) -> dict[str, int]:
+    """How often each option may still be used: a bare array."""
+    rows = _json(body)
+    if not isinstance(rows, list):
+        raise _unreadable(f"expected an array, found {_kind(rows)}")
+    found = {}
+    for row in rows:
+        if isinstance(row, dict):
+            option, cap = _lenient(_identifier, row.get("option_id")), _lenient(_number, row.get("cap_available"))
+            if option is not None and cap is not None:
+                found[option] = cap
+    return found

@@ -251,7 +251,10 @@ class Drain:
                     pack.pack_id,
                     self._limit,
                     mark=True,
-                    until=None if pack.ascending else lambda page: any(row.id in known for row in page.messages),
+                    until=lambda page: (
+                        not (pack.ascending or ascending(page.messages))
+                        and any(row.id in known for row in page.messages)
+                    ),
                     tally=self._mark_tally,
                 )
         except MessagesError as error:

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Final
 from attrs import Attribute, field, fields, frozen
 
 from . import convert
-from .arguments import digits, message_id, show, whole
-from .models import Message, MessagePage, UnreadListing
-from .wire import Call, Effect, Request
+from .arguments import Words, digits, message_id, show, whole
+from .models import Message, MessagePage, Reasons, UnreadListing
+from .notifications import TOPICS, Notification, missed
+from .wire import Body, Call, Effect, Request, Sink, dump_json
 
 _TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9_-]+|\{[a-z]+\}))+(?:\?[A-Za-z0-9_=&-]+)?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
@@ -43,6 +44,10 @@ class Routes:
     Templates with ``{pack}``, ``{seller}`` and ``{message}``; a fixed query may follow. Change one with `attrs.evolve`,
     for instance ``evolve(Routes.MARKETPLACE, pack="/marketplace/messages/packs/{pack}")``. Raises `ValueError` for
     anything but such a path.
+
+    Where and how to write follows from them. A message is posted to the `pack` path, but where `action_guide` is of the
+    marketplace family and `pack` is not, to ``/marketplace/messages/packs/{pack}``; below ``/marketplace/`` the body
+    names no sender and no recipient.
     """
 
     MARKETPLACE: ClassVar[Routes]
@@ -86,6 +91,9 @@ def routes(api: object) -> Routes:
     raise ValueError(f"api must be 'marketplace', 'domestic' or a Routes, not {show(api)}")
 
 
+_MARKETPLACE: Final = "/marketplace/"
+
+
 class Endpoints:
     """The calls of one seller. Every argument is checked here, before anything is sent."""
 
@@ -94,6 +102,10 @@ class Endpoints:
         # Split once: nearly every request is one of these.
         self._before_pack, _, self._after_pack = self._paths["pack"].partition("{pack}")
         self._after_pack += "&" if "?" in self._after_pack else "?"
+        self._seller_id = seller_id
+        self._paths["send"] = self._paths["pack"]
+        if self._paths["action_guide"].startswith(_MARKETPLACE) and not self._paths["pack"].startswith(_MARKETPLACE):
+            self._paths["send"] = f"{_MARKETPLACE}messages/packs/{{pack}}"
 
     def _target(self, route: str, *query: str, **ids: str) -> str:
         path: str = self._paths[route]
@@ -133,6 +145,75 @@ class Endpoints:
         request = Request(target, Effect.MARK) if mark else Request(target + "&mark_as_read=false")
         return Call(request, partial(convert.message_page, pack_id=pack))
 
+    @property
+    def topic(self) -> str:
+        """The topic of the notifications of this family of paths."""
+        return TOPICS[self._paths["unread"].startswith("/marketplace/")]
+
+    def missed(self, app_id: str, topic: str | None, limit: int, offset: int) -> Call[tuple[Notification, ...]]:
+        """One page of the notifications that nobody took, of an application; the answer does not say how many there
+        are.
+        """
+        of_topic = f"&topic={topic}" if topic is not None else ""
+        target = f"/missed_feeds?app_id={app_id}{of_topic}&limit={limit}&offset={offset}"
+        return Call(Request(target), missed)
+
     def message(self, id_: int | str) -> Call[Message]:
         """One message by its id; it marks nothing [documented: no other messages resource does]."""
         return Call(Request(self._target("message", message=message_id(id_))), convert.single_message)
+
+    # -- writing --
+
+    @property
+    def domestic(self) -> bool:
+        """True if messages are posted as on domestic sites: the body names who writes to whom."""
+        return not self._paths["send"].startswith(_MARKETPLACE)
+
+    def send(self, pack: str, text: Words, to: str | None, attachments: list[str]) -> Call[Message]:
+        """A message in a conversation; `to` is needed on domestic sites, and not sent on others."""
+        body: dict[str, object] = {}
+        if self.domestic:
+            body = {"from": {"user_id": self._seller_id}, "to": {"user_id": to}}
+        body["text"] = text
+        if attachments:  # documented: left out when there are none
+            body["attachments"] = attachments
+        return self._post(self._target("send", pack=pack), pack, body)
+
+    def option(self, pack: str, body: dict[str, object]) -> Call[Message]:
+        """A message by an option of the action guide, one at a time on a sale."""
+        return self._post(_below(self._target("action_guide", pack=pack), "option"), pack, body, locks=True)
+
+    def _post(self, target: str, pack: str, body: dict[str, object], *, locks: bool = False) -> Call[Message]:
+        return Call(
+            Request(target, Effect.WRITE, "POST", Body("application/json", dump_json(body)), locks=locks),
+            partial(convert.sent_message, pack_id=pack, seller_id=self._seller_id),
+        )
+
+    def reasons(self, pack: str) -> Call[Reasons]:
+        """The options of the action guide."""
+        return Call(Request(self._target("action_guide", pack=pack)), partial(convert.reasons, pack_id=pack))
+
+    def caps(self, pack: str) -> Call[dict[str, int]]:
+        """How often each option of the action guide may still be used."""
+        return Call(Request(_below(self._target("action_guide", pack=pack), "caps_available")), convert.caps)
+
+    def upload(self, site_id: str, body: Body) -> Call[str]:
+        """A file, for a message that is sent within 48 hours."""
+        target = self._target("attachments", f"site_id={site_id}")
+        return Call(Request(target, Effect.WRITE, "POST", body), convert.uploaded)
+
+    def download(self, attachment: str, site_id: str | None, sink: Sink) -> Call[None]:
+        """The content of an attachment, into `sink`."""
+        target = _below(self._paths["attachments"], attachment)
+        query = [] if "tag=" in target else ["tag=post_sale"]
+        if site_id is not None:
+            query.append(f"site_id={site_id}")
+        if query:
+            target += ("&" if "?" in target else "?") + "&".join(query)
+        return Call(Request(target, sink=sink), convert.nothing)
+
+
+def _below(target: str, name: str) -> str:
+    """The path `name` below the path of `target`, with the same query."""
+    path, mark, query = target.partition("?")
+    return f"{path}/{name}{mark}{query}"

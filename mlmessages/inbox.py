@@ -5,22 +5,26 @@ killed.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
-from .arguments import seconds, whole
+from .arguments import digits, seconds, whole
 from .backlog import Pack
 from .client import MessagesClient, reader_of
-from .crashpoints import reached
-from .errors import JournalError
+from .doorbell import Doorbell
+from .errors import JournalError, MessagesError
 from .intake import Intake, News
 from .journal import Journal
-from .models import ConversationStatus, InboxReport, Message
+from .models import ConversationStatus, InboxReport, Message, PackFailure
+from .notifications import Notification
 from .reader import Look
 from .rounds import Rounds
+from .service import Service, Settings
 
 _GRACE: Final = 5.0  # seconds that closing waits for requests that have left
 
@@ -84,6 +88,7 @@ class Inbox:
         if not isinstance(client, MessagesClient):
             raise ValueError("client must be a MessagesClient")
         reader = reader_of(client)
+        self._reader = reader
         self._session = reader.session
         self._concurrency = whole("concurrency", concurrency, 1)
         self._journal = Journal(Path(path), reader.seller_id)
@@ -95,7 +100,9 @@ class Inbox:
             park_after=whole("park_after", park_after, 1),
             verify=verify == "always",
         )
+        self._doorbell = Doorbell(self._journal)
         self._drain: InboxDrain | None = None
+        self._service: Service | None = None
 
     async def __aenter__(self) -> Inbox:
         self._session.check_open()
@@ -111,6 +118,8 @@ class Inbox:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            if self._service is not None:
+                await self._service.stopped()
             if self._drain is not None:
                 await self._drain.aclose()
         finally:
@@ -131,13 +140,109 @@ class Inbox:
         Raises `DrainStalled` if parked packs fill the capped listing, `JournalError`, and the error of a listing, of
         the token or of the connection; each ends the drain, and whatever was owed is still owed.
         """
-        self._session.check_open()
-        if not self._journal.is_open:
-            raise RuntimeError("the inbox is not open: use `async with`")
+        self._check_open()
         if self._drain is not None:
             self._drain.replace()
         self._drain = InboxDrain(self._intake, self._journal, self._concurrency, self._drain)
         return self._drain
+
+    def _check_open(self) -> None:
+        self._session.check_open()
+        if not self._journal.is_open:
+            raise RuntimeError("the inbox is not open: use `async with`")
+
+    # -- a service --
+
+    async def run(
+        self,
+        handler: Callable[[Delivery], Awaitable[object]],
+        *,
+        interval: float = 60.0,
+        attempts: int = 12,
+        grace: float = 10.0,
+        app_id: int | str | None = None,
+    ) -> None:
+        """Deliver for ever: first what is unread, then what notifications tell of and a listing shows every `interval`
+        seconds.
+
+        `handler` is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
+        Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered`, from the
+        journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is one of the `dead_letters`.
+        The others go on.
+
+        A notified message that is in no read of its conversation a minute later is looked up by its id. `app_id`: the
+        application's, to ask for the notifications of the last two days that nobody took.
+
+        SIGTERM (where nobody else handles it) and cancellation stop it: no conversation is claimed any more, what is in
+        flight has `grace` seconds, and what was not acknowledged is delivered by the next run. Whatever passes is
+        waited for: no connection, a server error, a listing that parked packs fill. Raises `JournalError`, and what
+        does not pass: the refusal of a listing or of the token.
+        """
+        if not callable(handler):
+            raise ValueError("handler must be callable")
+        settings = Settings(
+            self._concurrency,
+            seconds("interval", interval),
+            whole("attempts", attempts, 1),
+            seconds("grace", grace, zero=True),
+            digits("app_id", app_id) if app_id is not None else None,
+        )
+
+        async def hand_over(news: News) -> None:
+            answer = handler(Delivery(self._intake, news))
+            if inspect.isawaitable(answer):
+                await answer
+
+        self._check_open()
+        with self.drain().held() as drain:
+            self._service = Service(
+                drain=drain,
+                doorbell=self._doorbell,
+                intake=self._intake,
+                journal=self._journal,
+                reader=self._reader,
+                hand_over=hand_over,
+                settings=settings,
+            )
+            try:
+                await self._service.run()
+            finally:
+                self._service = None
+
+    async def notify(self, notification: Notification) -> None:
+        """Take a notification in: durable on return, and no request is sent here. Raises `JournalError`.
+
+        It rings for a listing in `run`, now or when that begins. One that only says that something was read, that names
+        no message, or one that is known changes nothing.
+        """
+        if not isinstance(notification, Notification):
+            raise ValueError("notification must be a Notification")
+        self._check_open()
+        await self._doorbell.take(notification)
+
+    @property
+    def seller_id(self) -> str:
+        """Whose conversations these are."""
+        return self._reader.seller_id
+
+    async def dead_letters(self) -> tuple[PackFailure, ...]:
+        """The packs with messages that the handler of `run` failed at too often, which it is not given any more.
+
+        They are in the journal: `retry_dead_letters` gives them to the handler again, and `drain`, in a new process,
+        delivers them with all else that is not acknowledged.
+        """
+        self._check_open()
+        errors = dict((await self._journal.buried()).values())
+        return tuple(
+            PackFailure(pack_id, MessagesError(f"the handler raised {error}")) for pack_id, error in errors.items()
+        )
+
+    async def retry_dead_letters(self) -> int:
+        """Give them to the handler of the next `run` again; how many messages they are. Not while one runs."""
+        self._check_open()
+        if self._service is not None:
+            raise RuntimeError("stop `run` first")
+        return await self._journal.unbury()
 
 
 class InboxDrain:
@@ -158,6 +263,20 @@ class InboxDrain:
             failed=intake.failed,
             refusals=lambda: intake.refusals,
         )
+
+    @property
+    def rounds(self) -> Rounds[tuple[News | None, Look]]:
+        """The engine."""
+        return self._rounds
+
+    @contextmanager
+    def held(self) -> Iterator[InboxDrain]:
+        """A service does what a consumer would."""
+        self._busy = True
+        try:
+            yield self
+        finally:
+            self._busy = False
 
     @property
     def closed(self) -> bool:
@@ -191,9 +310,7 @@ class InboxDrain:
         if news is None:
             await self.aclose()
             raise StopAsyncIteration
-        self._intake.conversations += 1
-        self._intake.messages += len(news.messages)
-        reached("delivered")
+        self._intake.hand_out(news)
         return Delivery(self._intake, news)
 
     async def _close_before(self) -> None:

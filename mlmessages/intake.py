@@ -9,6 +9,7 @@ and is then read again; so is the claim of a dead process.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Collection, Coroutine, Iterable
@@ -33,6 +34,7 @@ from .errors import (
     StillListed,
     Unauthorized,
 )
+from .events import DeliveryEvent, Events, ParkEvent, extra
 from .journal import PARKED, Entry, Journal, Row
 from .models import ConversationStatus, InboxReport, Message, UnreadListing
 from .paging import ascending, newest_first
@@ -40,6 +42,7 @@ from .reader import Look, Reader
 from .session import Tally
 
 T = TypeVar("T")
+_log: Final = logging.getLogger("mlmessages")
 _RACE: Final = (
     5.0  # seconds between two tries at a 404: a pack may be listed before it can be read [observed of messages]
 )
@@ -129,10 +132,12 @@ class Intake:
 
     async def left_over(self) -> News | None:
         """The next of what was stored and not acknowledged before this process; it may have been delivered."""
-        if not self._left_over:
-            return None
-        entries, status = await self._journal.entries(self._left_over[0])
-        pack_id = self._left_over.popleft()
+        entries: list[Entry] = []
+        while not entries:  # it may have been acknowledged meanwhile
+            if not self._left_over:
+                return None
+            entries, status = await self._journal.entries(self._left_over[0])
+            pack_id = self._left_over.popleft()
         messages = tuple(convert.stored_message(entry.raw, pack_id) for entry in entries)
         unread = frozenset(entry.id for entry in entries if entry.unread)
         return News(pack_id, messages, unread, convert.load_status(status), redelivered=True)
@@ -148,7 +153,9 @@ class Intake:
             self._requests += tally.requests
         listed_at = self._server_time()
         rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in listing.packs}
-        await self._journal.listed([*rows.values(), *self._unlisted(listing)], listed_at)
+        # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
+        owed = [row for row in rows.values() if self.backlog.state(row[0]) is not State.LAGGING]
+        await self._journal.listed([*owed, *self._unlisted(listing)], listed_at)
         reached("listed")
         for pack_id in rows:
             if self.backlog.state(pack_id) in (None, State.DONE):
@@ -177,7 +184,7 @@ class Intake:
         tally = self._tallies[pack.pack_id] = Tally()
         try:
             look = await self._marked(pack, tally)
-            news = await _to_the_end(self._store(pack, look))
+            news = await to_the_end(self._store(pack, look))
         except MessagesError:
             raise
         except Exception:  # of a token source
@@ -202,7 +209,11 @@ class Intake:
                 pack.pack_id,
                 self._limit,
                 # Where the oldest come first, what is new stands on the last page.
-                until=None if ascending(look.messages) else lambda page: any(row.id in known for row in page.messages),
+                until=lambda page: (
+                    not ascending(look.messages)
+                    and not ascending(page.messages)
+                    and any(row.id in known for row in page.messages)
+                ),
                 tally=tally,
             )
             look.messages += again.messages
@@ -311,6 +322,30 @@ class Intake:
         else:
             self.backlog.reopen(pack)
 
+    def found(self, news: News) -> None:
+        """A message was read by its id, and is stored: hand it over, and look at its pack again, if that was given up
+        because nothing explained what is hidden in it.
+        """
+        self.ready.append(news)
+        for pack in [pack for pack in self._parked if pack.pack_id == news.pack_id]:
+            if isinstance(pack.error, StillListed):
+                del self._parked[pack]
+                self._owed.setdefault(pack.pack_id, _Owed())
+                pack.fruitless = 0
+                self.backlog.reopen(pack)
+
+    def count(self, tally: Tally) -> None:
+        """Requests that no pack was looked at with."""
+        self._requests += tally.requests
+
+    def hand_out(self, news: News, attempt: int = 1) -> None:
+        """It is handed over, for the `attempt`-th time."""
+        if attempt == 1:
+            self.conversations += 1
+            self.messages += len(news.messages)
+        reached("delivered")
+        self.events.emit(DeliveryEvent(news.pack_id, len(news.messages), news.redelivered, attempt))
+
     async def acknowledge(self, news: News) -> None:
         """The consumer has it: on the disk when this returns."""
         await self._journal.acknowledge(news.pack_id, [row.id for row in news.messages])
@@ -326,6 +361,9 @@ class Intake:
         owed.parkings += 1
         wait = min(_FIRST_PARKING * 2.0 ** min(owed.parkings - 1, 10), _LONGEST_PARKING)
         self.backlog.failed(pack, error)
+        event = ParkEvent("pack", pack.pack_id, type(error).__name__, wait)
+        _log.info("pack %s is parked: %s", pack.pack_id, event.error, extra=extra(event))
+        self.events.emit(event)
         self._parked[pack] = asyncio.get_running_loop().time() + wait
         await self._journal.park(
             pack.pack_id, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
@@ -360,12 +398,17 @@ class Intake:
         )
 
     @property
+    def events(self) -> Events:
+        """Where events go."""
+        return self._reader.session.events
+
+    @property
     def refusals(self) -> int:
         """How many 429s there were."""
         return self._reader.session.limits.refusals
 
 
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """What `work` returns, also where the caller is cancelled meanwhile: what is stored is delivered."""
     task = asyncio.create_task(work)
     while not task.done():

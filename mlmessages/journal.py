@@ -24,6 +24,7 @@ from .errors import JournalError
 
 T = TypeVar("T")
 SCHEMA: Final = 1
+_PATIENCE: Final = 5.0  # seconds to wait for another program that has locked the file
 _PURGE_EVERY: Final = 1000  # acknowledged bodies are overwritten in the write-ahead log at least so often
 
 # The states of a pack in the journal.
@@ -52,6 +53,26 @@ class Entry:
     id: str
     raw: bytes
     unread: bool
+
+
+@frozen
+class Notice:
+    """A message that a notification named and that is not known yet. `parked`: it was looked for in vain."""
+
+    message_id: str
+    tries: int
+    not_before: float
+    parked: bool
+
+
+@frozen
+class Letter:
+    """A pack whose new messages the handler failed at, to be handed over again."""
+
+    pack_id: str
+    tries: int
+    not_before: float
+    error: str
 
 
 class Store(Protocol):
@@ -98,6 +119,44 @@ class Store(Protocol):
     def purge(self) -> bool:
         """Overwrite what was forgotten, in the write-ahead log too; False: a reader of the file is in the way."""
 
+    # -- of a service: what notifications named, and what its handler failed at --
+
+    def notice(self, message_id: str, not_before: float) -> bool:
+        """A notification named a message; False: it is known, as a message or from a notification before."""
+
+    def look_later(self, notice: Notice) -> None:
+        """It is looked for again, or parked."""
+
+    def settle(self, message_ids: Sequence[str]) -> list[str]:
+        """Forget the notices of those messages that are known by now; which they are."""
+
+    def notices(self) -> list[Notice]:
+        """Every notice."""
+
+    def forget_notices(self, before: float) -> None:
+        """Forget the notices that were parked and due before a moment."""
+
+    def found(self, pack_id: str, entry: Entry, named: str) -> bool:
+        """A message was read by its id, which changes nothing about what its pack owes; False: it was known."""
+
+    def postpone(self, letter: Letter) -> None:
+        """The handler failed at what is new of a pack: it is handed over again."""
+
+    def delivered(self, pack_id: str) -> None:
+        """The handler has taken what it had failed at."""
+
+    def bury(self, pack_id: str, ids: Sequence[str], error: str) -> None:
+        """The handler failed too often at these messages: they are kept, and not handed over by themselves."""
+
+    def letters(self) -> list[Letter]:
+        """What is to be handed over again."""
+
+    def buried(self) -> dict[str, tuple[str, str]]:
+        """The pack and the error of each message that was buried and is not acknowledged."""
+
+    def unbury(self) -> int:
+        """Hand over all of it again, from now on; how many messages."""
+
 
 _TABLES: Final = """
 CREATE TABLE identity (schema INTEGER NOT NULL, seller TEXT NOT NULL);
@@ -114,6 +173,17 @@ CREATE TABLE body (
 CREATE INDEX body_of ON body (pack);
 """
 
+# Added to the files of versions that did not know them; those go on to work with such a file.
+_TABLES_OF_A_SERVICE: Final = """
+CREATE TABLE IF NOT EXISTS notification (
+    id TEXT PRIMARY KEY, tries INTEGER NOT NULL DEFAULT 0, not_before REAL NOT NULL, parked INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS letter (
+    pack TEXT PRIMARY KEY, tries INTEGER NOT NULL, not_before REAL NOT NULL, error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS buried (id TEXT PRIMARY KEY, error TEXT NOT NULL) WITHOUT ROWID;
+"""
+
 
 class SqliteStore:
     """A `Store` in one file: write-ahead log, ``synchronous=FULL``, readable by its owner alone.
@@ -124,8 +194,12 @@ class SqliteStore:
     def __init__(self, path: Path, seller_id: str) -> None:
         try:
             # Before SQLite does, which would make it readable by everybody.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
-            self._db = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600), "rb") as file:
+                # From end to end, once: after a reboot the check below, which reads here and there, takes five times as
+                # long without it.
+                while file.read(1 << 20):
+                    pass
+            self._db = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal {path.name} cannot be opened: {_reason(error)}") from None
         try:
@@ -151,13 +225,15 @@ class SqliteStore:
             "synchronous=FULL",
             "secure_delete=ON",
             "temp_store=MEMORY",
-            "cache_size=-16000",
+            "cache_size=-4000",
         ):
             run(f"PRAGMA {pragma}")
         if not tables:
             self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
             run("INSERT INTO identity VALUES (?, ?)", (SCHEMA, seller_id))
             run("COMMIT")
+        if "buried" not in tables:
+            self._db.executescript(f"BEGIN IMMEDIATE; {_TABLES_OF_A_SERVICE} COMMIT")
 
     def _identify(self, path: Path, seller_id: str, tables: Collection[str]) -> None:
         if "identity" not in tables:
@@ -253,8 +329,76 @@ class SqliteStore:
         return entries, status[0] if status else None
 
     def purge(self) -> bool:
-        busy: int = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        self._db.execute("PRAGMA busy_timeout = 0")  # nobody has to wait: what is not done now, the next one does
+        try:
+            busy: int = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {_PATIENCE * 1000:.0f}")
         return not busy
+
+    def notice(self, message_id: str, not_before: float) -> bool:
+        if self._known([message_id]):
+            return False
+        added = self._db.execute(
+            "INSERT INTO notification (id, not_before) VALUES (?, ?) ON CONFLICT DO NOTHING", (message_id, not_before)
+        )
+        return added.rowcount > 0
+
+    def look_later(self, notice: Notice) -> None:
+        self._db.execute(
+            "UPDATE notification SET tries = ?, not_before = ?, parked = ? WHERE id = ?",
+            (notice.tries, notice.not_before, notice.parked, notice.message_id),
+        )
+
+    def settle(self, message_ids: Sequence[str]) -> list[str]:
+        known = self._known(message_ids)
+        self._db.executemany("DELETE FROM notification WHERE id = ?", ((id_,) for id_ in known))
+        return list(known)
+
+    def notices(self) -> list[Notice]:
+        found = self._db.execute("SELECT id, tries, not_before, parked FROM notification ORDER BY not_before")
+        return [Notice(id_, tries, not_before, bool(parked)) for id_, tries, not_before, parked in found]
+
+    def forget_notices(self, before: float) -> None:
+        self._db.execute("DELETE FROM notification WHERE parked AND not_before < ?", (before,))
+
+    def found(self, pack_id: str, entry: Entry, named: str) -> bool:
+        self._db.execute("DELETE FROM notification WHERE id IN (?, ?)", (entry.id, named))
+        if self._known([entry.id]):
+            return False
+        self._db.execute("INSERT INTO message VALUES (?)", (entry.id,))
+        self._db.execute(
+            "INSERT INTO body (pack, id, raw, unread) VALUES (?, ?, ?, ?)", (pack_id, entry.id, entry.raw, entry.unread)
+        )
+        return True
+
+    def postpone(self, letter: Letter) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO letter VALUES (?, ?, ?, ?)",
+            (letter.pack_id, letter.tries, letter.not_before, letter.error),
+        )
+
+    def delivered(self, pack_id: str) -> None:
+        self._db.execute("DELETE FROM letter WHERE pack = ?", (pack_id,))
+
+    def bury(self, pack_id: str, ids: Sequence[str], error: str) -> None:
+        self.delivered(pack_id)
+        self._db.executemany("INSERT OR REPLACE INTO buried VALUES (?, ?)", ((id_, error) for id_ in ids))
+
+    def letters(self) -> list[Letter]:
+        found = self._db.execute("SELECT pack, tries, not_before, error FROM letter")
+        return [Letter(*row) for row in found]
+
+    def buried(self) -> dict[str, tuple[str, str]]:
+        self._db.execute("DELETE FROM buried WHERE id NOT IN (SELECT id FROM body)")  # acknowledged meanwhile
+        found = self._db.execute("SELECT id, pack, error FROM buried JOIN body USING (id) ORDER BY seq")
+        return {id_: (pack_id, error) for id_, pack_id, error in found}
+
+    def unbury(self) -> int:
+        self._db.execute(
+            "INSERT OR REPLACE INTO letter SELECT DISTINCT pack, 0, 0.0, '' FROM buried JOIN body USING (id)"
+        )
+        return self._db.execute("DELETE FROM buried").rowcount
 
 
 def _rows(db: sqlite3.Connection) -> list[Row]:
@@ -400,6 +544,42 @@ class Journal:
 
     async def entries(self, pack_id: str) -> tuple[list[Entry], bytes | None]:
         return await self._call(lambda store: store.entries(pack_id))
+
+    # -- of a service --
+
+    async def notice(self, message_id: str, not_before: float) -> bool:
+        return await self._write(lambda store: store.notice(message_id, not_before))
+
+    async def look_later(self, notice: Notice) -> None:
+        await self._write(lambda store: store.look_later(notice))
+
+    async def settle(self, message_ids: Sequence[str]) -> list[str]:
+        return await self._write(lambda store: store.settle(message_ids))
+
+    async def notices(self, forget_before: float) -> list[Notice]:
+        await self._write(lambda store: store.forget_notices(forget_before))
+        return await self._call(lambda store: store.notices())
+
+    async def found(self, pack_id: str, entry: Entry, named: str) -> bool:
+        return await self._write(lambda store: store.found(pack_id, entry, named))
+
+    async def postpone(self, letter: Letter) -> None:
+        await self._write(lambda store: store.postpone(letter))
+
+    async def delivered(self, pack_id: str) -> None:
+        await self._write(lambda store: store.delivered(pack_id))
+
+    async def bury(self, pack_id: str, ids: Sequence[str], error: str) -> None:
+        await self._write(lambda store: store.bury(pack_id, ids, error))
+
+    async def letters(self) -> list[Letter]:
+        return await self._call(lambda store: store.letters())
+
+    async def buried(self) -> dict[str, tuple[str, str]]:
+        return await self._write(lambda store: store.buried())
+
+    async def unbury(self) -> int:
+        return await self._write(lambda store: store.unbury())
 
     async def purge(self) -> None:
         """Overwrite what was forgotten, in the write-ahead log too."""

@@ -14,6 +14,7 @@ from aiolimiter import AsyncLimiter
 from attrs import define
 
 from .arguments import seconds, whole
+from .events import PauseEvent, extra
 
 _log: Final = logging.getLogger("mlmessages")
 _LONGEST_PAUSE: Final = 300.0  # seconds that a pause may last in another event loop than the one it began in
@@ -223,7 +224,8 @@ class Limits:
         self._paused_until = max(self._paused_until, now + min(wait, longest))
         self._storm = True
         if self._paused_until - max(now, self._warned_until) > _WORTH_A_WARNING:  # else it was told, or nearly
-            _log.warning("429: too many requests; pausing for %.1f s", self._paused_until - now)
+            pause = PauseEvent(self._paused_until - now)
+            _log.warning("429: too many requests; pausing for %.1f s", pause.seconds, extra=extra(pause))
             self._warned_until = self._paused_until
         return wait
 

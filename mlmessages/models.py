@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from attrs import define, field, setters
+from attrs import Attribute, define, field, setters
 
 from .errors import MessagesError
 
-# Every model is `@define(on_setattr=setters.frozen, unsafe_hash=True)`, not `frozen=True`: that makes creation 25-46 %
-# slower, and a reader cannot tell the difference.
+# All are read-only to whoever holds one. Where a page makes fifty of them, `convert` goes around the constructor, which
+# would pay for that.
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)
@@ -237,6 +237,74 @@ class Conversation:
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)
+class Variable:
+    """What a template leaves open; `type` is as the server spells it, lower-cased, such as ``number``."""
+
+    id: str
+    type: str | None = None
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Template:
+    """A text that is written already; `texts` are pairs of a site and its wording, where the server shows them."""
+
+    id: str
+    variables: tuple[Variable, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Reason:
+    """One option of the action guide.
+
+    `type` is ``template`` or ``free_text``. `char_limit` is the longest text of a free one. `cap_available` is how
+    often it may still be used on this sale; None: the server does not say.
+    """
+
+    id: str
+    type: str | None = None
+    enabled: bool | None = None
+    actionable: bool | None = None
+    char_limit: int | None = None
+    cap_available: int | None = None
+    templates: tuple[Template, ...] = ()
+    children: tuple[Reason, ...] = ()
+    description: str | None = None
+
+    @property
+    def free_text(self) -> bool:
+        """True if it takes a text of one's own."""
+        return self.type == "free_text"
+
+    @property
+    def usable(self) -> bool:
+        """True unless the server says that it is off or used up."""
+        return self.enabled is not False and self.actionable is not False and self.cap_available != 0
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Reasons:
+    """For which reasons the seller may start this conversation (the action guide).
+
+    `plain_send`: the action guide is not for this pack, because it is an exception or because the buyer has answered:
+    use `MessagesClient.send`. Then there are no `options`.
+    """
+
+    pack_id: str
+    options: tuple[Reason, ...] = ()
+    plain_send: bool = False
+
+    @property
+    def usable(self) -> tuple[Reason, ...]:
+        """Those options that can be used now."""
+        return tuple(option for option in self.options if option.usable)
+
+    def option(self, option_id: str) -> Reason | None:
+        """The option of this id, if there is one."""
+        return next((option for option in self.options if option.id == option_id), None)
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
 class PackFailure:
     """A pack that could not be read or marked, and why."""
 
@@ -280,3 +348,31 @@ class InboxReport:
     waiting: int = 0
     waits_until: datetime | None = None
     parked: tuple[PackFailure, ...] = ()
+
+
+def _aware(_: object, attribute: Attribute[Any], value: object) -> None:
+    if isinstance(value, datetime) and value.utcoffset() is None:
+        raise ValueError(f"Token.{attribute.name} must be a datetime that knows its time zone")
+
+
+def _as_text(value: int | str | None) -> str | None:
+    return None if value is None else str(value)
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Token:
+    """One generation of a seller's tokens, as a `TokenStore` keeps it. Its repr shows neither token.
+
+    `refresh_token` is for one use; None: the seller must authorise again when `expires_at` has come. `user_id` is the
+    seller whom the server named. `refresh_issued_at`: when the refresh token was issued, if that was not `issued_at`.
+    `refresh_sent_at`: a refresh was sent then, and no answer to it has been saved: it may have been executed. Datetimes
+    are aware, else `ValueError`.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: datetime = field(validator=_aware)
+    issued_at: datetime | None = field(default=None, validator=_aware)
+    user_id: str | None = field(default=None, converter=_as_text)
+    refresh_issued_at: datetime | None = field(default=None, validator=_aware)
+    refresh_sent_at: datetime | None = field(default=None, validator=_aware)

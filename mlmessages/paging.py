@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from .errors import DecodeError
@@ -143,7 +144,11 @@ def ascending(messages: Iterable[Message]) -> bool:
 
 def newest_first(messages: Iterable[Message]) -> tuple[Message, ...]:
     """`messages` with the newest first; the server's own order decides between equal dates."""
-    dated = _dated(messages)
-    if len(dated) > 1 and dated[0][0] < dated[-1][0]:
+    rows = tuple(messages)
+    dates = [row.created for row in rows if row.created is not None]
+    if len(dates) == len(rows) and all(later >= earlier for later, earlier in pairwise(dates)):  # as nearly always
+        return rows
+    dated = _dated(rows)
+    if dated[0][0] < dated[-1][0]:
         dated.reverse()
     return tuple(message for _, message in sorted(dated, key=lambda pair: pair[0], reverse=True))

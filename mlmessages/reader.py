@@ -13,10 +13,12 @@ from .crashpoints import reached
 from .endpoints import Endpoints
 from .errors import DecodeError, MessagesError
 from .models import Conversation, ConversationStatus, Message, MessagePage, UnreadListing
+from .notifications import Notification
 from .paging import Walk, newest_first
 from .session import Session, Tally
 
 _log: Final = logging.getLogger("mlmessages")
+_MISSED: Final = 50  # missed notifications in a page; 10 is the default, the most is unknown
 
 
 @define
@@ -58,9 +60,30 @@ class Reader:
         listing = await self.session.execute(self._endpoints.unread_of(pack_id))
         return sum(row.count for row in listing.packs if row.pack_id == str(pack_id))
 
-    async def message(self, message_id: int | str) -> Message:
+    async def message(self, message_id: int | str, tally: Tally | None = None) -> Message:
         """One message by its id."""
-        return await self.session.execute(self._endpoints.message(message_id))
+        return await self.session.execute(self._endpoints.message(message_id), tally)
+
+    @property
+    def topic(self) -> str:
+        """The topic of this seller's notifications."""
+        return self._endpoints.topic
+
+    async def missed(
+        self, app_id: str, topic: str | None, tally: Tally | None = None
+    ) -> AsyncGenerator[Notification, None]:
+        """The notifications that nobody took, each once: page after page, until one shows nothing that is new."""
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            page = await self.session.execute(self._endpoints.missed(app_id, topic, _MISSED, offset), tally)
+            fresh = {key: row for row in page if (key := f"{row.id}\0{row.resource}\0{row.actions}") not in seen}
+            if not fresh:
+                return
+            seen.update(fresh)
+            offset += len(page)  # not the limit: this server gives fewer than asked for
+            for row in fresh.values():
+                yield row
 
     async def page(
         self, pack_id: int | str, limit: int, offset: int = 0, *, mark: bool = False, tally: Tally | None = None

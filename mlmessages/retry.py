@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from .arguments import seconds, whole
 from .errors import APIError, MessagesError
+from .events import SILENT, Events, RetryEvent, extra
 from .wire import Effect, repeatable
 
 logging.getLogger("backoff").disabled = True
@@ -72,10 +73,14 @@ class Quota:
 
 @frozen
 class Failed:
-    """An attempt that came to nothing: the error, and how many seconds the budget wants to be left alone."""
+    """An attempt that came to nothing: the error, and how many seconds the budget wants to be left alone.
+
+    `passing`: by what this very request means, it was not executed, and for a reason that passes.
+    """
 
     error: MessagesError
     wait: float = 0.0
+    passing: bool = False
 
 
 class Course(Generic[T]):
@@ -92,6 +97,8 @@ class Course(Generic[T]):
         effect: Effect,
         attempt: Callable[[], Awaitable[T | Failed]],
         elapsed: Callable[[], float],
+        *,
+        events: Events = SILENT,
     ) -> None:
         self.result: T | Failed | None = None
         self._policy = policy
@@ -99,6 +106,7 @@ class Course(Generic[T]):
         self._effect = effect
         self._attempt = attempt
         self._elapsed = elapsed
+        self._events = events
         self._retries = 0
 
     async def run(self) -> T:
@@ -111,7 +119,7 @@ class Course(Generic[T]):
         if not isinstance(result, Failed):
             self._quota.answered()
             return result
-        if not repeatable(Effect.READ, result.error):  # a refusal for good is an answer
+        if not (result.passing or repeatable(Effect.READ, result.error)):  # a refusal for good is an answer
             self._quota.answered()
         raise result.error
 
@@ -120,7 +128,7 @@ class Course(Generic[T]):
         assert isinstance(self.result, Failed)
         error, left = self.result.error, self._policy.deadline - self._elapsed()
         self._retries += 1
-        if self._retries >= self._policy.attempts or not repeatable(self._effect, error):
+        if self._retries >= self._policy.attempts or not (self.result.passing or repeatable(self._effect, error)):
             return None
         retry_after = error.retry_after if isinstance(error, APIError) else None
         backing_off = self._policy.delay(self._retries)
@@ -130,7 +138,9 @@ class Course(Generic[T]):
         # Jitter only ever adds: Retry-After is a floor. And it leaves time for the attempt, which would else turn a
         # refusal into an unknown outcome.
         wait = least + min(backing_off * random.uniform(0, 0.25), (left - least) / 2)
-        _log.info("retry %d in %.1f s after %s", self._retries, wait, type(error).__name__)
+        event = RetryEvent(self._retries, wait, type(error).__name__)
+        _log.info("retry %d in %.1f s after %s", event.attempt, event.wait, event.error, extra=extra(event))
+        self._events.emit(event)
         return wait
 
     async def again(self) -> Course[T]:

@@ -72,7 +72,7 @@ class Rounds(Generic[R]):
         if isinstance(step, float):
             await asyncio.sleep(step - now)
         elif step is Step.LIST:
-            await self._list()
+            await self.ask()
         elif step is Step.STALLED:
             raise DrainStalled(self.backlog.set_aside)
         return step is not Step.END
@@ -95,7 +95,8 @@ class Rounds(Generic[R]):
         await asyncio.gather(*self._looks, return_exceptions=True)
         self._looks.clear()
 
-    async def _list(self) -> None:
+    async def ask(self) -> None:
+        """Ask for the listing, and take it in; when no look is under way."""
         listing = await self._unread()
         self.listings += 1
         refusals = self._refusals()

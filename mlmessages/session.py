@@ -7,8 +7,9 @@ from typing import Final, TypeVar
 
 from attrs import define
 
-from .auth import TokenSource, current_token
-from .errors import AnswerLost, APIError, DecodeError, MessagesError, NotSent, RateLimited, Unauthorized
+from .auth import Secret, TokenSource, current_token
+from .errors import AnswerLost, APIError, Conflict, DecodeError, MessagesError, NotSent, RateLimited, Unauthorized
+from .events import SILENT, Events, PauseEvent, RefreshEvent, RequestEvent, route
 from .limits import Limits, Permit
 from .retry import Course, Failed, Quota, Retry
 from .transport import Transport
@@ -35,13 +36,17 @@ class Session:
     Every attempt pays the budget; the token is asked for last; nothing is held while sleeping.
     """
 
-    def __init__(self, transport: Transport, source: TokenSource, limits: Limits, retry: Retry) -> None:
+    def __init__(
+        self, transport: Transport, source: TokenSource, limits: Limits, retry: Retry, events: Events = SILENT
+    ) -> None:
         self.limits: Final = limits
         self.transport: Final = transport
         self.source: Final = source
         self.retry: Final = retry
+        self.events: Final = events
         self.date: str | None = None  # of the last answer, by the server's clock
         self._quota = Quota()
+        self._token: Secret | None = None  # the last one, to see that there is another
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "not entered yet: use `async with`"
 
@@ -77,7 +82,9 @@ class Session:
         """
         self.check_open()  # before it waits for the budget; and again when it has it
         exchange = _Exchange(self, call.request, tally)
-        course = Course(self.retry, self._quota, call.request.effect, exchange.attempt, exchange.elapsed)
+        course = Course(
+            self.retry, self._quota, call.request.effect, exchange.attempt, exchange.elapsed, events=self.events
+        )
         response = await course.run()
         try:
             return call.read(response.body)
@@ -86,6 +93,12 @@ class Session:
             unreadable = error.with_traceback(None)
             unreadable.__context__ = None
         raise unreadable
+
+    def tell_of_token(self, token: Secret, *, rejected: bool) -> None:
+        """Tell it where `token` is another one than before."""
+        before, self._token = self._token, token
+        if before is not None and before != token:
+            self.events.emit(RefreshEvent(rejected))
 
 
 class _Exchange:
@@ -112,35 +125,59 @@ class _Exchange:
         while True:
             permit = await self._permit()
             sent = answered = False
+            failure: BaseException | None = None
+            status: int | None = None
             was_in_doubt = self._tally.in_doubt
             try:
                 token = await current_token(source)
+                if self._session.events:
+                    self._session.tell_of_token(token, rejected=self._refreshed)
                 self._session.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
                 sent = True
                 self._tally.requests += 1
                 self._tally.in_doubt = was_in_doubt or effect is not Effect.READ
                 response = await self._session.transport.send(self._request, token, self._time_left())
+                status = response.status
                 _check(response, effect)
                 answered = True
                 self._session.date = response.headers.get("Date")
                 return response
             except MessagesError as error:
+                failure = error
                 if outcome(error) is Outcome.NOT_EXECUTED:
                     self._tally.in_doubt = was_in_doubt
                 sent = sent and not isinstance(error, NotSent)
                 answered = isinstance(error, (APIError, DecodeError)) and not isinstance(error, RateLimited)
                 wait = self._pause(permit, error) if isinstance(error, RateLimited) else 0.0
                 if not isinstance(error, Unauthorized):
-                    return Failed(error, wait)
+                    return Failed(error, wait, passing=self._request.locks and isinstance(error, Conflict))
                 rejection = error
+            except BaseException as error:
+                failure = error
+                raise
             finally:
                 self._session.limits.release(permit, sent=sent, answered=answered)
+                if self._session.events and sent:
+                    self._tell(permit, status, failure)
             if self._refreshed:
                 return Failed(rejection)
             self._refreshed = True
             await source.rejected(token)
             if await current_token(source) == token:
                 return Failed(rejection)
+
+    def _tell(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
+        request = self._request
+        self._session.events.emit(
+            RequestEvent(
+                request.method,
+                route(request.target),
+                request.effect.name.lower(),
+                status,
+                type(failure).__name__ if failure is not None else None,
+                self._loop.time() - permit.started,
+            )
+        )
 
     async def _permit(self) -> Permit:
         asked = self._loop.time()
@@ -156,13 +193,15 @@ class _Exchange:
 
     def _pause(self, permit: Permit, error: RateLimited) -> float:
         retry = self._session.retry
-        return self._session.limits.refused(permit, error.retry_after, retry.delay, retry.deadline)
+        wait = self._session.limits.refused(permit, error.retry_after, retry.delay, retry.deadline)
+        self._session.events.emit(PauseEvent(wait))
+        return wait
 
 
 def _check(response: Response, effect: Effect) -> None:
     """Raise what `response` is, if it is no answer to read."""
     check(response)
     if response.fault is not None:
-        if effect is Effect.READ and response.fault is not Fault.TOO_LARGE:
+        if effect is Effect.READ and response.fault not in (Fault.TOO_LARGE, Fault.TOO_LARGE_FILE):
             raise AnswerLost(response.fault.value)
         raise DecodeError(response.fault.value)

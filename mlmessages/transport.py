@@ -6,17 +6,20 @@ The one place that knows aiohttp's client.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from yarl import URL
 
-from .auth import Secret
+from .auth import Secret, TrackRecord
 from .errors import AnswerLost, NotSent, TransportError
-from .wire import Fault, Request, Response
+from .wire import Body, Fault, Request, Response, Sink
 
 MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer as decoded: a small gzip can be a large one
+MOST_OF_A_FILE: Final = 25 * 1024 * 1024  # documented: no attachment is larger
+_CHUNK: Final = 128 * 1024
 
 
 class _Dropped(Exception):
@@ -41,11 +44,13 @@ class Transport:
     """A session with one base URL: opened by `open`, or borrowed and then never closed."""
 
     def __init__(self, base_url: str, session: aiohttp.ClientSession | None, timeout: float) -> None:
+        self._base_url = base_url
         self._scheme, self._authority, self._prefix = urlsplit(base_url)[:3]
         self._session = session
         self._borrowed = session is not None
         self._timeout = timeout
         self._usual = _client_timeout(timeout)
+        self.record: Final = TrackRecord()
 
     async def open(self) -> None:
         """Make the session, unless one was lent."""
@@ -69,7 +74,6 @@ class Transport:
 
         `time_left`: the attempt is cut short after so many seconds if that is less than the timeout.
         """
-        assert self._session is not None
         timeout = self._usual if time_left >= self._timeout else _client_timeout(max(time_left, 0.001))
         path, _, query = request.target.partition("?")
         # From its parts: nearly every URL is a new one, and to split it again is the dearer half of making it.
@@ -80,11 +84,50 @@ class Transport:
             query_string=query,
             encoded=True,
         )
+        doubted = self.record.doubted(token)
+        response = await self._exchange(
+            request.method,
+            url,
+            headers=_headers(request, token),
+            payload=_payload(request.body),
+            timeout=timeout,
+            secrets=(token,),
+            sink=request.sink,
+        )
+        self.record.answered(token, response.status, doubted=doubted)
+        return response
+
+    async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
+        """The answer to a form, whatever its status; no refusal has a `Secret` of `form` in it.
+
+        It needs no access token. `base_url`: instead of the usual one. Raises `NotSent` or `AnswerLost`.
+        """
+        if self._session is None or self._session.closed:
+            raise NotSent("the client is closed")
+        url = URL((self._base_url if base_url is None else base_url) + path, encoded=True)
+        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        payload = aiohttp.BytesPayload(_Hidden(urlencode(form), "ascii"))
+        secrets = tuple(value for value in form.values() if isinstance(value, Secret))
+        return await self._exchange("POST", url, headers=headers, payload=payload, timeout=self._usual, secrets=secrets)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: dict[str, str],
+        payload: aiohttp.Payload | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+        secrets: tuple[Secret, ...],
+        sink: Sink | None = None,
+    ) -> Response:
+        assert self._session is not None
         try:
             answer = await self._session.request(
-                request.method,
+                method,
                 url,
-                headers={"Authorization": Secret("Bearer " + token), "Accept": "application/json"},
+                headers=headers,
+                data=payload,
                 allow_redirects=False,
                 raise_for_status=False,
                 timeout=timeout,
@@ -93,26 +136,90 @@ class Transport:
         except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
             failure = _failure(error, timeout.total)
         else:
-            return await self._response(answer, token)
+            return await self._response(answer, secrets, sink)
         # Raised here, where the exception of aiohttp, which carries the request's headers, is nobody's context.
         raise failure
 
-    async def _response(self, answer: aiohttp.ClientResponse, token: Secret) -> Response:
+    async def _response(
+        self, answer: aiohttp.ClientResponse, secrets: tuple[Secret, ...], sink: Sink | None
+    ) -> Response:
         fault = None
         body = b""
         try:
-            body = await _read(answer)
-        except ValueError:
-            fault = Fault.TOO_LARGE
-        except (aiohttp.ClientError, OSError) as error:
-            fault = Fault.LATE if isinstance(error, TimeoutError) else Fault.CUT_OFF
+            if sink is not None and 200 <= answer.status < 300 and not answer.content_type.endswith("json"):
+                fault = await _pour(answer, sink)
+            else:  # errors come as JSON, also where a file was asked for
+                body, fault = await _whole(answer)
         finally:
             answer.close() if fault else answer.release()
         if 200 <= answer.status < 300:
             return Response(answer.status, body, answer.headers, fault)
-        # Whatever a refusal says, in its headers too, goes into an error message: it must not echo the token.
-        headers = {name.lower(): value.replace(token, "***") for name, value in answer.headers.items()}
-        return Response(answer.status, body.replace(token.encode(), b"***"), headers, fault, time.time())
+        # Whatever a refusal says, in its headers too, goes into an error message: it must not echo a secret.
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        for secret in secrets:
+            headers = {name: value.replace(secret, "***") for name, value in headers.items()}
+            body = body.replace(secret.encode(), b"***")
+        return Response(answer.status, body, headers, fault, time.time())
+
+
+class _Hidden(bytes):
+    """Bytes that a ``repr`` hides: aiohttp's frames hold them, and a traceback may show those."""
+
+    def __repr__(self) -> str:
+        return "b'***'"
+
+
+def _headers(request: Request, token: Secret) -> dict[str, str]:
+    headers = {
+        "Authorization": Secret("Bearer " + token),
+        "Accept": "application/json" if request.sink is None else "*/*",
+    }
+    if request.body is not None:
+        headers["Content-Type"] = request.body.content_type
+        if not isinstance(request.body.data, bytes):
+            headers["Content-Length"] = str(request.body.data.size)  # without it aiohttp would send it in chunks
+    return headers
+
+
+def _payload(body: Body | None) -> aiohttp.Payload | None:
+    """What aiohttp sends: in a wrapper whose repr is silent, for aiohttp's frames hold it and a traceback may show
+    them.
+    """
+    if body is None:
+        return None
+    if isinstance(body.data, bytes):
+        return aiohttp.BytesPayload(body.data)
+    return aiohttp.AsyncIterablePayload(body.data.chunks())
+
+
+async def _pour(answer: aiohttp.ClientResponse, sink: Sink) -> Fault | None:
+    """Give the body to `sink` piece by piece; what the sink raises passes, whatever it is."""
+    await sink.begin()
+    size = 0
+    while True:
+        try:
+            chunk = await answer.content.read(_CHUNK)
+        except (aiohttp.ClientError, OSError) as error:
+            return _broken(error)
+        if not chunk:
+            return None
+        size += len(chunk)
+        if size > MOST_OF_A_FILE:
+            return Fault.TOO_LARGE_FILE
+        await sink.write(chunk)
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> tuple[bytes, Fault | None]:
+    try:
+        return await _read(answer), None
+    except ValueError:
+        return b"", Fault.TOO_LARGE
+    except (aiohttp.ClientError, OSError) as error:
+        return b"", _broken(error)
+
+
+def _broken(error: Exception) -> Fault:
+    return Fault.LATE if isinstance(error, TimeoutError) else Fault.CUT_OFF
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -31,13 +31,53 @@ class Effect(enum.Enum):
     WRITE = "creates something"
 
 
+class Stream(Protocol):
+    """A body that is too large to be held: `size` bytes."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes `chunks` gives."""
+        ...
+
+    def chunks(self) -> AsyncIterable[bytes]:
+        """The bytes from the start: each attempt asks anew."""
+        ...
+
+
+class Sink(Protocol):
+    """Where the body of a 2xx answer goes that is too large to be held."""
+
+    async def begin(self) -> None:
+        """A new attempt: forget what came before."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Keep some more bytes. What it raises ends the call."""
+        ...
+
+
+@frozen
+class Body:
+    """What is sent with a request; it is never shown: it holds what somebody wrote."""
+
+    content_type: str
+    data: bytes | Stream = field(repr=False)
+
+
 @frozen
 class Request:
-    """What is asked. `target` is the path with its query, already encoded, below the base URL."""
+    """What is asked. `target` is the path with its query, already encoded, below the base URL.
+
+    `sink` takes the body of a 2xx answer that is no JSON. `locks`: a 409 says that another request holds the same thing
+    at this moment, so that it was not executed and may be sent again.
+    """
 
     target: str
     effect: Effect = Effect.READ
     method: str = "GET"
+    body: Body | None = field(default=None, repr=False)
+    sink: Sink | None = field(default=None, repr=False)
+    locks: bool = False
 
 
 class Fault(enum.Enum):
@@ -46,6 +86,7 @@ class Fault(enum.Enum):
     CUT_OFF = "the answer was cut off"
     LATE = "the answer did not end in time"
     TOO_LARGE = "the answer is larger than 8 MB"
+    TOO_LARGE_FILE = "the file is larger than 25 MB"
 
 
 @frozen
@@ -74,8 +115,6 @@ class Call(Generic[T_co]):
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_RAW_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # apart: one pattern with two beginnings takes ten times longer
 _LONE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -92,6 +131,8 @@ def _finite(digits: str) -> float | None:
 def _integer(digits: str) -> int | float | None:
     """An integer as orjson reads it: beyond 64 bits it is a float, which nothing takes for an id."""
     value = int(digits)
+    if len(digits) < 19:
+        return value
     return value if -(2**63) <= value < 2**64 else _finite(digits)
 
 
@@ -110,8 +151,11 @@ def parse_json(body: bytes) -> Any:
         except orjson.JSONDecodeError:
             pass  # it is stricter than the standard library about surrogates and depth: let that decide
     try:
-        value = _STDLIB.decode(body.decode("utf-8-sig", "surrogatepass"))
-        broken = _SURROGATE.search(body) or _RAW_SURROGATE.search(body)
+        try:
+            text, broken = body.decode("utf-8-sig"), b"\\ud" in body or b"\\uD" in body
+        except UnicodeDecodeError:
+            text, broken = body.decode("utf-8-sig", "surrogatepass"), True
+        value = _STDLIB.decode(text)
         return _without_lone_surrogates(value) if broken else value
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -179,6 +223,23 @@ _HINTS: Final = tuple(
         # Global Selling pages, April 2026; nothing in the body tells this from another "Forbidden"
         (403, "^forbidden forbidden$", _MODEL_6),
         (404, "resource not found", "No such path: is `api` right? The paths can be changed with `Routes`."),
+        # sending, the action guide and attachments
+        (400, "does not belong to pack", "The recipient is not of this conversation: leave `to` out."),
+        (400, "blocked_by_excepted_case", "The pack is an exception to the action guide: use `send`."),
+        (400, "too long|limit_exceeded", "Shorten the text: `page(...).seller_max_message_length` is the limit."),
+        (400, "site_id", "`site_id` is the site of the sale, such as MLM or MLB: a message's `site_id` names it."),
+        (403, "use_message_api|open conversation", "The buyer has answered: use `send`, not `start_conversation`."),
+        (
+            403,
+            "blocked_by_conversation_(started|initiated)",
+            "The seller may only start this conversation through the action guide: see `contact_reasons`.",
+        ),
+        (403, "blocked_conversation|conversation blocked", "`page(...).conversation.blocked_reason` says why."),
+        (403, "execute the option", "The seller has used this option up: see `contact_reasons`."),
+        (422, "attachment", "An upload that is not sent within 48 hours is deleted: upload the file again."),
+        (451, "", "The buyer has closed the account: nobody can be written to."),
+        (500, "file can not be accessed", "Try again later; a file that is gone for good is answered like this too."),
+        (500, "delivery date is before", "The promised delivery is in the past: nothing was sent."),
         (429, "", "The application's budget is used up: lower `Limits`, or share one `Limits` among its clients."),
     )
 )

@@ -12,14 +12,23 @@ import click
 import mlmessages
 
 from ..errors import MessagesError
+from .auth import auth
 from .demo import demo
+from .drain import drain
+from .fetch import fetch
+from .journal import journal
 from .messages import messages
 from .narration import narrate
 from .sandbox import sandbox
+from .send import send
+from .serve import serve
 from .terminal import one_line, prepare_streams
 from .unread import unread
 
 INTERRUPTED = 130
+
+# A group without a command: click shows its help.
+_ASKS_FOR_HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
 class _Misuse(click.ClickException):
@@ -36,7 +45,7 @@ class Program(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            if isinstance(error, _ASKS_FOR_HELP):
                 raise
             raise _misuse(error) from None
 
@@ -47,6 +56,8 @@ class Program(click.Group):
             with narrate():
                 return super().invoke(ctx)
         except click.UsageError as error:
+            if isinstance(error, _ASKS_FOR_HELP):
+                raise
             raise _misuse(error) from None
         except MessagesError as error:
             raise click.ClickException(_explained(error)) from None
@@ -99,7 +110,9 @@ def cli() -> None:
     \b
     The access token is never an option: it comes from
       MLMESSAGES_TOKEN        the token itself,
-      MLMESSAGES_TOKEN_FILE   a text file with it, or
+      MLMESSAGES_TOKEN_FILE   the file of `mlmessages auth`, which is refreshed with
+                              MLMESSAGES_CLIENT_ID and MLMESSAGES_CLIENT_SECRET;
+                              or a text file with the token, or
       a hidden prompt.
 
     \b
@@ -108,5 +121,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, unread, messages, sandbox):
+for _command in (demo, unread, messages, send, drain, journal, fetch, serve, auth, sandbox):
     cli.add_command(_command)

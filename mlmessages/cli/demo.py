@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..models import DrainReport
     from ..testing import Sandbox
+    from .progress import Frame
 
 _FASTER: Final = 100
 _BUDGET: Final = 500  # requests a minute, as the documentation has it
@@ -79,6 +80,9 @@ async def _drain(sandbox: Sandbox, packs: int, delivered: Delivered) -> None:
     from ..limits import Limits
     from .progress import shown
 
+    def frame(rate: float) -> Frame:
+        return _frame(drain.report, packs, rate)
+
     console = stderr()
     limits = Limits(reads=_BUDGET, writes=_BUDGET, period=_PERIOD, per_second=None)
     async with (
@@ -89,12 +93,29 @@ async def _drain(sandbox: Sandbox, packs: int, delivered: Delivered) -> None:
         _introduce(console, server.base_url, packs, cap=sandbox.behaviour.cap)
         started = time.monotonic()
         try:
-            async with shown(console, lambda: drain.report, packs):
+            async with shown(console, lambda: drain.report.requests, frame):
                 async for conversation in drain:
                     delivered.packs.add(conversation.pack_id)
                     delivered.messages.update(message.id for message in conversation.messages)
         finally:
             delivered.report, delivered.seconds = drain.report, time.monotonic() - started
+
+
+def _frame(report: DrainReport, packs: int, rate: float) -> Frame:
+    from .progress import Frame
+
+    figures = [
+        counted(report.messages, "message"),
+        counted(report.listings, "listing"),
+        counted(report.requests, "request"),
+        f"{rate:,.0f} a second",
+    ]
+    if report.waiting:
+        figures.append(f"{report.waiting:,} waiting")
+    if report.set_aside:
+        figures.append(f"{len(report.set_aside):,} set aside")
+    done = f"{report.conversations:,} of {counted(packs, 'conversation')}"
+    return Frame(done, report.conversations / packs, tuple(figures))
 
 
 def _introduce(console: Console, base_url: str, packs: int, cap: int | None) -> None:

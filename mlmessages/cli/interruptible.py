@@ -16,16 +16,17 @@ _GRACE: Final = 0.4  # seconds for an orderly end, such as a marking request tha
 _AGAIN: Final = 0.1
 
 
-def run(main: Coroutine[object, object, T]) -> T:
+def run(main: Coroutine[object, object, T], grace: float = _GRACE) -> T:
     """The result of `main`, in an event loop of its own.
 
     Ctrl-C cancels it, and keeps cancelling where it holds on to something (`asyncio.shield`); what comes out is a
-    `KeyboardInterrupt`. That works on Windows too: a handler of the `signal` module wakes the loop.
+    `KeyboardInterrupt`. It has `grace` seconds for an orderly end, but a second Ctrl-C ends that. This works on Windows
+    too: a handler of the `signal` module wakes the loop.
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         task = loop.create_task(main)
-        with _cancelled_by_ctrl_c(loop, task) as interrupts:
+        with _cancelled_by_ctrl_c(loop, task, grace) as interrupts:
             try:
                 return loop.run_until_complete(task)
             except asyncio.CancelledError:
@@ -35,7 +36,7 @@ def run(main: Coroutine[object, object, T]) -> T:
 
 
 @contextmanager
-def _cancelled_by_ctrl_c(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> Iterator[list[int]]:
+def _cancelled_by_ctrl_c(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], grace: float) -> Iterator[list[int]]:
     interrupts: list[int] = []
 
     def insist(after: float) -> None:
@@ -45,8 +46,8 @@ def _cancelled_by_ctrl_c(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T])
 
     def on_sigint(number: int, _: FrameType | None) -> None:
         interrupts.append(number)
-        if len(interrupts) == 1:
-            loop.call_soon_threadsafe(insist, _GRACE)
+        if len(interrupts) <= 2:
+            loop.call_soon_threadsafe(insist, grace if len(interrupts) == 1 else _AGAIN)
 
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

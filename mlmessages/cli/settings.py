@@ -13,10 +13,15 @@ import attrs
 import click
 
 if TYPE_CHECKING:
+    from ..auth import TokenSource
     from ..client import MessagesClient
+    from ..limits import Limits
+    from ..retry import Retry
 
 TOKEN = "MLMESSAGES_TOKEN"  # noqa: S105 - the name of the variable
 TOKEN_FILE = "MLMESSAGES_TOKEN_FILE"  # noqa: S105
+CLIENT_ID = "MLMESSAGES_CLIENT_ID"
+CLIENT_SECRET = "MLMESSAGES_CLIENT_SECRET"  # noqa: S105
 SELLER_ID = "MLMESSAGES_SELLER_ID"
 BASE_URL = "MLMESSAGES_BASE_URL"
 API = "MLMESSAGES_API"
@@ -31,7 +36,7 @@ class Settings:
     api: Literal["marketplace", "domestic"]
     token_file: Path | None
 
-    def client(self) -> MessagesClient:
+    def client(self, limits: Limits | None = None, retry: Retry | None = None) -> MessagesClient:
         """A client, not entered yet; misuse is a `click.UsageError` that names the setting.
 
         It may ask for the token at the terminal: call it outside of an event loop, where Ctrl-C ends the question.
@@ -40,7 +45,12 @@ class Settings:
 
         try:
             return MessagesClient(
-                _token(self.token_file), seller_id=self.seller_id, base_url=self.base_url, api=self.api
+                _auth(self.token_file),
+                seller_id=self.seller_id,
+                base_url=self.base_url,
+                api=self.api,
+                limits=limits,
+                retry=retry,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
@@ -73,7 +83,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         envvar=TOKEN_FILE,
         show_envvar=True,
         type=click.Path(path_type=Path),
-        help=f"A text file with the access token, where {TOKEN} is not set.",
+        help=f"The file of `mlmessages auth`, or a text file with an access token, where {TOKEN} is not set.",
     )
     @functools.wraps(command)
     def with_options(
@@ -89,15 +99,53 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def _token(file: Path | None) -> str:
+def patience() -> Retry:
+    """The retries of a command that runs for long.
+
+    Who starts it again right after a kill may find the budget of the minute spent: it waits for the next one.
+    """
+    from ..retry import Retry
+
+    return Retry(attempts=9)
+
+
+def application() -> tuple[str, str]:
+    """The client id and the client secret: from the environment, or asked for at the terminal."""
+    return client_id(), _asked(CLIENT_SECRET, "Client secret (not shown)", hide=True)
+
+
+def client_id() -> str:
+    """The application's id, which is no secret."""
+    return _asked(CLIENT_ID, "Client id", hide=False)
+
+
+def _asked(variable: str, question: str, *, hide: bool) -> str:
+    if value := os.environ.get(variable):
+        return value
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"The application is not known: set {CLIENT_ID} and {CLIENT_SECRET}.")
+    answer: str = click.prompt(question, hide_input=hide, err=True)
+    return answer.strip()
+
+
+def _auth(file: Path | None) -> str | TokenSource:
     if token := os.environ.get(TOKEN):
         return token
     if file is not None:
-        return _token_in(file)
+        token = _token_in(file)
+        return _renewed(file) if token.startswith("{") else token
     if sys.stdin.isatty():
         prompted: str = click.prompt("Access token (not shown)", hide_input=True, err=True)
         return prompted.strip()
     raise click.UsageError(f"There is no access token: set {TOKEN}, or {TOKEN_FILE} to a file with it.")
+
+
+def _renewed(file: Path) -> TokenSource:
+    """The tokens that `mlmessages auth` keeps in `file`, refreshed when that is due."""
+    from ..oauth import OAuthToken
+    from ..tokenstore import FileTokenStore
+
+    return OAuthToken(*application(), FileTokenStore(file))
 
 
 def _token_in(file: Path) -> str:

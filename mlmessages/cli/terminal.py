@@ -6,6 +6,7 @@ import codecs
 import io
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # Our own characters, for a terminal or a file that cannot encode them.
 _IN_ASCII: Final = {"·": "-", "✓": "+", "✗": "x", "…": "~"}
 _JOINERS: Final = "\u200c\u200d"  # invisible, but emoji and several scripts are wrong without them
+MOST_NAMED: Final = 50  # packs: more would bury all else
 _WIDE: Final = 100_000  # columns of what is no terminal: no line of a file is cut
 
 
@@ -86,3 +88,12 @@ def counted(number: int, noun: str) -> str:
 def note(text: str) -> None:
     """One message for the reader, on stderr."""
     click.echo(text, err=True)
+
+
+def named_failures(what: str, failures: Sequence[tuple[str, str]], number: int, others: str) -> None:
+    """Name the first of `number` packs and why they failed, on stderr; `others`: where to find the rest."""
+    named = failures[:MOST_NAMED]
+    for pack_id, reason in named:
+        note(f"{what}: {pack_id}: {one_line(reason)}")
+    if number > len(named):
+        note(f"{what}: {number - len(named):,} more, see {others}")

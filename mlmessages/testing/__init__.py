@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from .http import Server
     from .log import Entry
+    from .notifications import Notifier
     from .packs import Message, Pack
     from .sandbox import Sandbox
     from .threaded import serve_in_thread
@@ -50,6 +51,7 @@ _HOMES = {
     "http": ["Server"],
     "threaded": ["serve_in_thread"],
     "log": ["Entry"],
+    "notifications": ["Notifier"],
     "clock": ["NothingToWaitFor", "VirtualClockLoop", "virtual_run"],
     "faults": [
         *("DROP", "ENDLESS_HEADERS", "EXECUTE", "HANG", "MARK_ALL", "RESET", "SNAPSHOT"),
@@ -77,6 +79,7 @@ __all__ = [
     "Hold",
     "Message",
     "NothingToWaitFor",
+    "Notifier",
     "Pack",
     "RateWindow",
     "Redirect",

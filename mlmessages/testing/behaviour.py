@@ -10,6 +10,14 @@ import attrs
 RetryAfter = Literal["seconds", "date"] | str | float | None
 
 
+_SHORTENERS = ("bit.ly/", "goo.gl/", "tinyurl.com/")
+
+
+def shortened_links(text: str) -> str | None:
+    """What moderation says of a link that hides where it leads [documented]."""
+    return "link_short_url" if any(name in text for name in _SHORTENERS) else None
+
+
 @attrs.frozen
 class RateWindow:
     """How many requests a server lets in: GETs and the rest are counted apart; a refused request is not counted.
@@ -59,6 +67,14 @@ class Behaviour:
     latency: float | Callable[[], float] = 0.0
     """Seconds from the request to its answer: half passes before the request is counted, half after."""
     rate: RateWindow | None = None
+    longest_reply: int = 350
+    """`seller_max_message_length`: the most characters of a seller's message."""
+    moderate: Callable[[str], str | None] = shortened_links
+    """For which reason moderation rejects a seller's text; None: it does not."""
+    tells: Literal["message", "minimal", "nothing"] = "message"
+    """What a POST of a message answers."""
+    option_cap: int = 1
+    """How often each option of the action guide may be used on one sale."""
 
     def told_total(self, total: int) -> int:
         """What `paging.total` says."""

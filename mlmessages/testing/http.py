@@ -78,7 +78,14 @@ class Face:
             self._requests.discard(task)
 
     async def _play(self, request: web.BaseRequest) -> web.StreamResponse:
-        asked = read_request(request.method, request.raw_path, request.headers.get("Authorization"))
+        body = b"".join([piece async for piece in request.content.iter_any()]) if request.can_read_body else b""
+        asked = read_request(
+            request.method,
+            request.raw_path,
+            request.headers.get("Authorization"),
+            body,
+            request.headers.get("Content-Type", ""),
+        )
         latency = self._sandbox.behaviour.next_latency()
         if latency:
             await asyncio.sleep(latency / 2)

@@ -26,3 +26,5 @@ class Entry:
     """Whether the server did what was asked, and would have answered 200."""
     ids: tuple[str, ...] = ()
     """The messages in the executed answer, whether or not it reached the client."""
+    body: object = None
+    """The JSON that was posted."""

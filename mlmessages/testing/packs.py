@@ -8,6 +8,9 @@ from typing import Literal
 import attrs
 
 Sender = Literal["buyer", "seller"]
+Guide = Literal["limited", "excepted"]
+"""Whether the seller may start a conversation through the action guide alone, or the pack is an exception to it."""
+LIMITED = "blocked_by_conversation_initiated_by_seller_limited"
 
 
 @attrs.frozen
@@ -26,7 +29,8 @@ class Pack:
     """One conversation: how many messages, or which ones (oldest first); `unread`: how many of the buyer's are unread.
 
     A number of messages means: the newest is the buyer's, the older ones alternate. `unread=None` leaves all of the
-    buyer's unread (of explicit messages: those that do not say `read`).
+    buyer's unread (of explicit messages: those that do not say `read`). `agent_id`: an agent speaks for the buyer.
+    `guide`: "limited" until the buyer writes, the seller has the action guide alone; "excepted", plain messages alone.
     """
 
     pack_id: int | str | None = None
@@ -37,6 +41,8 @@ class Pack:
     site_id: str = "MLM"
     status: str = "active"
     substatus: str | None = None
+    agent_id: int | None = None
+    guide: Guide | None = None
 
     def written(self) -> list[Message]:
         """The messages, oldest first."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Literal
 
 import aiohttp
 import attrs
 
 from . import http, memory
-from .api import Answer, Api
+from .answers import Answer
+from .api import Api
 from .asked import Asked, Kind
 from .behaviour import Behaviour
 from .clock import LoopClock
 from .faults import ArmedRule, Effect, Execute, HideIt, MarkAll, RevealIt, Rule, Send, Snapshot, refuse
 from .gates import Gates
 from .log import Entry
+from .notifications import Action, Notifier, Target, notifying
+from .oauth import TokenEndpoint
 from .packs import Pack, Sender
 from .world import World
+from .writing import posted
 
 _TOKEN = "APP_USR-sandbox-700100200"  # noqa: S105 - it opens nothing but a sandbox
 
@@ -89,12 +94,17 @@ class Sandbox:
 
     @property
     def token(self) -> str:
-        """The access token that the API takes."""
-        return self._api.token
+        """The access token that the API takes; the newest, where it takes several."""
+        return self._api.oauth.access_token
+
+    @property
+    def oauth(self) -> TokenEndpoint:
+        """The application's side of the tokens: its id and secret, the refresh token, consent, expiry."""
+        return self._api.oauth
 
     def rotate_token(self, new: str) -> None:
         """From now on only the new token is taken; the old one gets a 401."""
-        self._api.token = new
+        self._api.oauth.replace(new)
 
     def send(
         self, pack_id: int | str, text: str = "Test message", sender: Sender = "buyer", **overrides: object
@@ -141,7 +151,53 @@ class Sandbox:
         """How many requests wait at a gate."""
         return self.gates.waiting(gate)
 
+    def notify(
+        self,
+        target: Target,
+        *,
+        topic: Literal["marketplace_messages", "messages"] = "marketplace_messages",
+        application_id: int = 5503910054140000,
+        copies: int = 1,
+        receipts: bool = True,
+    ) -> AbstractAsyncContextManager[Notifier]:
+        """Post a notification of everything that happens while the context lasts, as often as the real one does.
+
+        `target` is a URL, or a coroutine function from the body to the status. `copies`: duplicates. `receipts`: of
+        what is read too. Eight attempts within an hour; then it is one of the missed ones.
+        """
+        return notifying(self, Notifier(target, topic, application_id, copies, receipts))
+
+    def missed(self, entry: Mapping[str, object]) -> None:
+        """A notification was given up: it is listed as missed for two days."""
+        with self._lock:
+            self._api.missed.add(self._world.now, dict(entry))
+
+    def listen(self, listener: Callable[[Action, str], None]) -> None:
+        """Call `listener` with what happens to which message."""
+        with self._lock:
+            self._world.listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[Action, str], None]) -> None:
+        """Call it no more."""
+        with self._lock:
+            self._world.listeners.remove(listener)
+
+    def add_file(self, content: bytes, filename: str = "file.pdf", content_type: str = "application/pdf") -> str:
+        """A file of the buyer's; its id, for the `filename` of a message's attachment."""
+        with self._lock:
+            return self._api.writing.add_file(content, filename, content_type, used=True)
+
     # -- what happened
+
+    def content_of(self, file_id: str) -> bytes:
+        """What was uploaded under an id."""
+        with self._lock:
+            return self._api.writing.content_of(file_id)
+
+    def undelivered(self) -> set[str]:
+        """The seller's messages that were taken with a 2xx, and that nobody receives."""
+        with self._lock:
+            return set(self._api.writing.undelivered)
 
     @property
     def log(self) -> list[Entry]:
@@ -193,7 +249,9 @@ class Sandbox:
     def arrive(self, asked: Asked) -> Visit:
         """A request is here: it is logged, and its rule is chosen."""
         with self._lock:
-            entry = Entry(self._world.now, asked.kind, asked.method, asked.path, asked.query, asked.pack_id)
+            entry = Entry(
+                self._world.now, asked.kind, asked.method, asked.path, asked.query, asked.pack_id, body=posted(asked)
+            )
             self._log.append(entry)
             self._counts[asked.kind] = self._counts.get(asked.kind, 0) + 1
             chosen = None
@@ -224,7 +282,7 @@ class Sandbox:
     def _answered(self, visit: Visit, answer: Answer) -> None:
         visit.answer = answer
         self._log[visit.index] = attrs.evolve(
-            self._log[visit.index], at=self._world.now, executed=answer.status == 200, ids=answer.ids
+            self._log[visit.index], at=self._world.now, executed=200 <= answer.status < 300, ids=answer.ids
         )
 
     def told(self, visit: Visit, status: int) -> None:

@@ -43,19 +43,27 @@ class Shape:
         return f'{{"{self.user_key}":{user},"results":[{packs}]{told}}}'.encode()
 
     def page(
-        self, seller_id: str, thread: Thread, messages: Sequence[StoredMessage], paging: tuple[int, int, int] | None
+        self,
+        seller_id: str,
+        thread: Thread,
+        messages: Sequence[StoredMessage],
+        paging: tuple[int, int, int] | None,
+        longest_reply: int = 350,
     ) -> bytes:
         """One page of a conversation; `paging` is limit, offset and total."""
         told = "null" if paging is None else _PAGING.format(*paging)
         status = self.status % {
             "pack": thread.pack_id,
-            "seller": seller_id,
+            "place": f"seller/{seller_id}"
+            if thread.agent_id is None
+            else f"sellers/{seller_id}/conversations/post_sale",
             "status": json.dumps(thread.status),
             "substatus": json.dumps(thread.substatus),
             "date": _date(thread.messages[-1].created if thread.messages else None, self.milliseconds),
         }
         rows = ",".join(self._messages(seller_id, thread, messages))
-        return f'{{"paging":{told},"conversation_status":{{{status}}},"messages":[{rows}]{self.tail}}}'.encode()
+        tail = self.tail % {"longest": longest_reply} if self.tail else ""
+        return f'{{"paging":{told},"conversation_status":{{{status}}},"messages":[{rows}]{tail}}}'.encode()
 
     def envelope(self, seller_id: str, message: StoredMessage) -> bytes:
         """One message as asked by its id: a page without paging and status."""
@@ -63,7 +71,7 @@ class Shape:
         return f'{{"paging":null,"conversation_status":null,"messages":[{row}]}}'.encode()
 
     def _messages(self, seller_id: str, thread: Thread, messages: Sequence[StoredMessage]) -> list[str]:
-        ids = {"pack": thread.pack_id, "seller": seller_id, "buyer": thread.buyer_id}
+        ids = {"pack": thread.pack_id, "seller": seller_id, "buyer": thread.agent_id or thread.buyer_id}
         buyer = self.buyer % {**ids, "name": json.dumps(thread.buyer_name)}
         seller = self.seller % ids
         resources = self.resources % ids
@@ -116,8 +124,8 @@ DOMESTIC = Shape(
     message='{"id":"%(id)s","site_id":%(site)s,"client_id":null,"from":%(from)s,"to":%(to)s,"status":"available",'
     '"subject":null,"text":%(text)s,"message_date":{' + _DATES + '},"message_moderation":{' + _MODERATION + "},"
     '"message_attachments":null,"message_resources":%(resources)s,"conversation_first_message":false}',
-    status='"path":"/packs/%(pack)s/seller/%(seller)s",' + _STATUS + ',"claim_id":null,"shipping_id":null',
-    tail=',"seller_max_message_length":350,"buyer_max_message_length":3500',
+    status='"path":"/packs/%(pack)s/%(place)s",' + _STATUS + ',"claim_id":null,"shipping_id":null',
+    tail=',"seller_max_message_length":%(longest)s,"buyer_max_message_length":3500',
     milliseconds=True,
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from .api import Answer
+from .answers import Answer
 from .connection import Connection
 from .faults import (
     ContentType,

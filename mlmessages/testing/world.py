@@ -6,10 +6,11 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from typing import Literal
 
 import attrs
 
-from .packs import Pack, Sender
+from .packs import LIMITED, Guide, Pack, Sender
 
 START = 1772452800.0
 """The moment at which a world begins on the calendar (2026-03-02 12:00 UTC); its clock counts on from there."""
@@ -34,6 +35,9 @@ class Thread:
     unread: int = 0
     """How many of the buyer's messages are unread, the hidden ones too."""
     hidden: int = 0
+    agent_id: int | None = None
+    """Who speaks for the buyer."""
+    guide: Guide | None = None
 
     @property
     def visible(self) -> list[StoredMessage]:
@@ -75,6 +79,8 @@ class World:
         self._changes: deque[_Change] = deque()
         self._marked: set[str] = set()
         self._shuffle = random.Random(0)
+        self.listeners: list[Callable[[Literal["created", "read"], str], None]] = []
+        """What is called when a buyer's message arrives, and when one is read."""
         for number, pack in enumerate(packs):
             self._open(number, pack)
 
@@ -85,6 +91,9 @@ class World:
         buyer_id = _FIRST_BUYER + number if pack.buyer_id is None else pack.buyer_id
         name = f"Test Buyer {number + 1}" if pack.buyer_name is None else pack.buyer_name
         thread = Thread(pack_id, buyer_id, name, pack.site_id, pack.status, pack.substatus)
+        thread.agent_id, thread.guide = pack.agent_id, pack.guide
+        if thread.guide == "limited" and thread.status == "active":
+            thread.status, thread.substatus = "blocked", LIMITED
         self._threads[pack_id] = thread
         written = pack.written()
         for age, message in zip(range(len(written), 0, -1), written, strict=True):
@@ -119,9 +128,19 @@ class World:
 
     def send(self, pack_id: str, text: str, sender: Sender, overrides: Mapping[str, object]) -> str:
         """A message arrives; its id."""
-        thread = self.thread(pack_id)
+        return self.write(self.thread(pack_id), text, sender, overrides).id
+
+    def write(self, thread: Thread, text: str, sender: Sender, overrides: Mapping[str, object]) -> StoredMessage:
+        """A message arrives."""
         self._remember(thread)
-        return self._store(thread, text, sender, self.calendar, read=None, hidden=False, overrides=overrides).id
+        message = self._store(thread, text, sender, self.calendar, read=None, hidden=False, overrides=overrides)
+        if message.from_buyer:
+            self._tell("created", message)
+        return message
+
+    def _tell(self, action: Literal["created", "read"], message: StoredMessage) -> None:
+        for listener in self.listeners:
+            listener(action, message.id)
 
     def hide(self, message_id: str) -> None:
         """A message is moderated: no read returns or marks it, and `count` keeps counting it."""
@@ -148,6 +167,7 @@ class World:
                 if not thread.unread:
                     del self._unread[thread]
                 marked.append(message.id)
+                self._tell("read", message)
         return marked
 
     def mark_by_reading(self, messages: Iterable[StoredMessage]) -> None:
@@ -231,6 +251,10 @@ class World:
         self._messages[message_id] = message
         thread.messages.append(message)
         thread.hidden += hidden
+        if from_buyer and thread.guide == "limited":  # from here on it is a conversation like any other
+            thread.guide = None
+            if thread.substatus == LIMITED:
+                thread.status, thread.substatus = "active", None
         if from_buyer and read is None:
             thread.unread += 1
             self._unread.pop(thread, None)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -81,6 +87,68 @@ def piped(*args: str, server: Server | None = None, **env: str) -> subprocess.Co
     )
 
 
+@contextmanager
+def started(*args: str, server: Server, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`mlmessages ARGS` as a process of its own, which is killed at the end of the block if it still runs."""
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen([*PROGRAM, *args], env=environment(**settings_for(server)), **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[Any], text: str) -> str:
+    """What a process writes on stderr, up to the line with `text`."""
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line if isinstance(line, str) else line.decode()
+        if text in seen:
+            return seen
+    raise AssertionError(f"it ended without {text!r}: {seen}")
+
+
+class KilledAt:
+    """A latency for a sandbox, which kills a process when the server has got so many requests, or a moment later."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._after = 0.0
+        self._pid = 0
+
+    def plan(self, process: subprocess.Popen[Any], requests: int, after: float) -> None:
+        self._pid, self._left, self._after = process.pid, requests, after
+
+    def __call__(self) -> float:
+        self._left -= 1
+        if self._left == 0:
+            threading.Timer(self._after, os.kill, (self._pid, signal.SIGKILL)).start()
+        return 0.0
+
+
+class Slow:
+    """A latency for a sandbox: `seconds` for each request."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file, each of which must be whole."""
+    data = path.read_bytes()
+    assert data.endswith(b"\n") or not data
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def mode(path: Path) -> int:
+    """Who may do what with a file: 0o600 on the systems that know such a thing."""
+    return stat.S_IMODE(path.stat().st_mode) if os.name == "posix" else 0o600
+
+
 # A Ctrl-C for processes in every system: it comes when a line arrives on stdin.
 _INTERRUPTED_BY_A_LINE = """
 import os, signal, sys, threading
@@ -97,7 +165,7 @@ main()
 
 
 @contextmanager
-def interrupted_by_a_line(*args: str) -> Iterator[subprocess.Popen[str]]:
+def interrupted_by_a_line(*args: str, **env: str) -> Iterator[subprocess.Popen[str]]:
     """`mlmessages ARGS` as a process of its own in which Ctrl-C is pressed when it is sent a line."""
     with subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-c", _INTERRUPTED_BY_A_LINE, *args],
@@ -106,7 +174,7 @@ def interrupted_by_a_line(*args: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=environment(),
+        env=environment(**env),
     ) as process:
         try:
             yield process

@@ -102,3 +102,19 @@ def test_it_works_outside_of_the_main_thread():
     thread.start()
     thread.join()
     assert results == [7]
+
+
+def test_a_second_ctrl_c_ends_a_long_clean_up():
+    """What was given time for an orderly end loses it with the second Ctrl-C."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            loop.call_soon(ctrl_c)
+            await asyncio.Event().wait()
+        finally:
+            loop.call_soon(ctrl_c)
+            await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main(), grace=3600.0)

@@ -28,12 +28,12 @@ def test_help_names_every_command_and_the_exit_codes():
     """`--help` names the commands, says where the token comes from and what the exit codes mean."""
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("demo", "unread", "messages", "sandbox", "MLMESSAGES_TOKEN_FILE", "130"):
+    for word in ("demo", "unread", "messages", "drain", "journal", "fetch", "sandbox", "MLMESSAGES_TOKEN_FILE", "130"):
         assert word in result.stdout
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["demo", "unread", "messages", "sandbox"])
+@pytest.mark.parametrize("command", ["demo", "unread", "messages", "drain", "journal", "fetch", "sandbox"])
 def test_every_command_explains_itself(command: str):
     """`COMMAND --help` and `COMMAND -h` say the same and need no setting."""
     assert run(command, "--help").exit_code == 0
@@ -103,6 +103,13 @@ def test_version_is_the_installed_one(tmp_path: Path):
         (["messages", "--seller-id", "1", "../oauth"], "PACK"),
         (["messages", "--seller-id", "1", "\x1b[2J"], "PACK"),
         (["sandbox", "--port", "65536"], "--port"),
+        (["drain", "--seller-id", "1", "--out", "d.jsonl"], "--journal"),
+        (["drain", "--seller-id", "1", "--journal", "j.db"], "--out"),
+        (["drain", "--seller-id", "1", "--journal", "j", "--out", "o", "--concurrency", "0"], "--concurrency"),
+        (["fetch", "--seller-id", "1", "--out", "o.jsonl"], "--packs"),
+        (["fetch", "--seller-id", "1", "--out", "o.jsonl", "--packs", "missing"], "missing"),
+        (["fetch", "--seller-id", "1", "--packs", "-"], "--out"),
+        (["journal"], "FILE"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(args: list[str], said: str):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from cli.conftest import PROGRAM, TOKEN, Serve, environment
+from cli.conftest import PROGRAM, TOKEN, Serve, environment, settings_for
+from mlmessages.testing import DROP, EXECUTE, on
 
 # In a process of its own, because forking this one, which has threads, is deprecated. What comes on stdin is typed.
 IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -87,6 +89,27 @@ if sys.platform != "win32":
         assert re.search(r"Interrupted: [\d,]+ of 2,500 conversations were delivered", terminal.seen)
         assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
         assert "Traceback" not in terminal.seen
+
+    def test_a_drain_is_redrawn_in_place_and_says_what_it_waits_for(serve: Serve, tmp_path: Path):
+        """On a terminal one block is redrawn; while it waits, a line says for what; at the end the cursor is back."""
+        server = serve(3, rules=[on("mark", nth=1).do(EXECUTE, DROP)])
+        files = ["--journal", str(tmp_path / "j.db"), "--out", str(tmp_path / "d.jsonl"), "--settle-time", "0.8"]
+        terminal = Terminal("drain", *files, **settings_for(server), COLUMNS="200")
+        assert terminal.end() == 0
+        assert "Waiting 1 s at most for 1 conversation: " in terminal.seen
+        assert "3 conversations" in terminal.seen
+        assert "Nothing is left unread." in terminal.seen
+        assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")
+
+    def test_a_fetch_draws_a_bar(serve: Serve, tmp_path: Path):
+        """On a terminal the share of the packs that are done is a bar, which is full at the end."""
+        server = serve(20)
+        (tmp_path / "packs.txt").write_text("\n".join(server.sandbox.pack_ids()))
+        files = ["--packs", str(tmp_path / "packs.txt"), "--out", str(tmp_path / "o.jsonl")]
+        terminal = Terminal("fetch", *files, **settings_for(server))
+        assert terminal.end() == 0
+        assert "\x1b[32m━" in terminal.seen
+        assert "20 of 20 conversations" in terminal.seen
 
     def test_the_token_is_asked_for_and_not_shown(serve: Serve):
         """Without a token a terminal is asked; what is typed there is not shown, and works."""

@@ -25,9 +25,14 @@ from mlmessages.models import (
     Moderation,
     PackFailure,
     Paging,
+    Reason,
+    Reasons,
     Resource,
+    Template,
+    Token,
     UnreadListing,
     UnreadPack,
+    Variable,
 )
 
 GONE = NotFound(404)
@@ -43,9 +48,14 @@ EXAMPLES: list[Any] = [
     ConversationStatus("/packs/1/sellers/2", "active", claim_ids=("5",)),
     MessagePage("1", Paging(), None, (Message("a"),), 350),
     Conversation("1", None, (Message("a"),), (Message("a"),)),
+    Variable("VAR", "number"),
+    Template("T", (Variable("VAR"),), (("MLA", "words"),)),
+    Reason("OTHER", "free_text", True, True, 350, 1),
+    Reasons("1", (Reason("OTHER"),)),
     PackFailure("1", GONE),
     DrainReport(1, 2, 3, 4, 0, (PackFailure("1", GONE),)),
     InboxReport(1, 2, 3, 4, 5, 1, NOON, (PackFailure("1", GONE),)),
+    Token("APP_USR-1", "TG-1", NOON, NOON, "9"),
 ]
 named = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
 
@@ -134,8 +144,13 @@ def test_the_fields_of_the_models() -> None:
         "MessagePage": "pack_id paging conversation messages seller_max_message_length",
         "Conversation": "pack_id status messages unread marked resource",
         "InboxReport": "conversations messages listings requests owed waiting waits_until parked",
+        "Variable": "id type",
+        "Template": "id variables texts",
+        "Reason": "id type enabled actionable char_limit cap_available templates children description",
+        "Reasons": "pack_id options plain_send",
         "PackFailure": "pack_id error",
         "DrainReport": "conversations messages listings requests waiting set_aside unseen",
+        "Token": "access_token refresh_token expires_at issued_at user_id refresh_issued_at refresh_sent_at",
     }
 
 

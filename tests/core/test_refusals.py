@@ -38,30 +38,30 @@ def refusal(status: int, text: bytes = b"", headers: dict[str, str] | None = Non
 PERMISSION = "lacks the permission for pre and post-sale communication"
 # payload: class, code, message (None: as in the body), what the hint says (None: no hint)
 BODIES: dict[str, tuple[type[APIError], str | None, str | None, str | None]] = {
-    "error_400_action_guide_excepted": (BadRequest, "blocked_by_excepted_case", None, None),
-    "error_400_agent_not_in_pack": (BadRequest, "bad_request", None, None),
+    "error_400_action_guide_excepted": (BadRequest, "blocked_by_excepted_case", None, "use `send`"),
+    "error_400_agent_not_in_pack": (BadRequest, "bad_request", None, "leave `to` out"),
     "error_400_charset": (BadRequest, "bad_request", None, None),
     "error_400_message_id_empty": (BadRequest, "bad_request", None, "Pass a message's id"),
     "error_400_message_id_unknown": (BadRequest, "bad_request", None, "No message has this id"),
     "error_400_multiple_orders": (BadRequest, "bad_request", None, "one order's at a time"),
     "error_400_no_token_marketplace": (BadRequest, "bad_request", None, "No token reached the server"),
-    "error_400_too_long": (BadRequest, "bad_request", None, None),
+    "error_400_too_long": (BadRequest, "bad_request", None, "Shorten the text"),
     "error_401_invalid_token": (Unauthorized, "not_found", None, "get a new one"),
     "error_403_access_denied": (Forbidden, "access_denied", None, PERMISSION),
-    "error_403_action_guide_cap": (Forbidden, "bad_request", None, None),
+    "error_403_action_guide_cap": (Forbidden, "bad_request", None, "used this option up"),
     "error_403_invalid_scopes": (Forbidden, "forbidden", "Invalid scopes", PERMISSION),
     "error_403_model6_marketplace": (Forbidden, "forbidden", None, "Model 6"),
     "error_403_pack_not_yours": (Forbidden, "forbidden", None, "not this seller's"),
-    "error_403_send_blocked_docs": (Forbidden, "forbidden", None, None),
+    "error_403_send_blocked_docs": (Forbidden, "forbidden", None, "blocked_reason"),
     "error_403_user": (Forbidden, "forbidden", None, "`user_id` must be the user that the token belongs to"),
     "error_404_message_storage": (NotFound, "not_found", None, "ask again in a few seconds"),
     "error_404_order": (NotFound, "not_found", None, "No sale has this id"),
     "error_404_resource": (NotFound, "not_found", None, "`Routes`"),
-    "error_422_attachment_key": (APIError, "unprocessable_entity", None, None),
+    "error_422_attachment_key": (APIError, "unprocessable_entity", None, "upload the file again"),
     "error_429_action_guide": (RateLimited, "too_many_request", None, "`Limits`"),
     "error_429_minimal": (RateLimited, "local_rate_limited", None, "`Limits`"),
-    "error_500_attachment_error_null": (ServerError, None, None, None),
-    "error_500_delivery_promise": (ServerError, None, None, None),
+    "error_500_attachment_error_null": (ServerError, None, None, "gone for good"),
+    "error_500_delivery_promise": (ServerError, None, None, "in the past"),
 }
 
 

@@ -632,6 +632,18 @@ async def test_an_arrival_on_the_last_page_of_an_oldest_first_server_is_handed_o
     assert len(ids(found)) == 61
 
 
+@on_virtual_clock
+async def test_a_burst_on_an_oldest_first_server_is_handed_over_whole() -> None:
+    """The first look showed one message and so no order; the marking answer's first page shows it, and is read on from."""
+    sandbox = Sandbox(
+        [Pack(messages=1)], behaviour=Behaviour(order="oldest"), rules=[on("mark", nth=1).do(*[Send()] * 60, EXECUTE)]
+    )
+    async with client_of(sandbox) as client, client.drain() as drain:
+        found = [c async for c in drain]
+    assert not lost(sandbox, found)
+    assert len(ids(found)) == 61
+
+
 @pytest.mark.parametrize("k", range(1, 11))
 @on_virtual_clock
 async def test_an_error_of_a_token_source_ends_the_drain_loudly(k: int) -> None:

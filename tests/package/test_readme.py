@@ -8,12 +8,13 @@ import inspect
 import re
 import types
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from mlmessages import MessagesClient
-from mlmessages.models import Conversation, PackFailure
+from mlmessages import FileTokenStore, MessagesClient
+from mlmessages.models import Conversation, PackFailure, Token
 from mlmessages.testing import Server
 
 README = Path(__file__).parents[2] / "README.md"
@@ -27,6 +28,11 @@ def sandbox_as_default(mlmessages_sandbox: Server, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLMESSAGES_TOKEN", mlmessages_sandbox.token)
     monkeypatch.setenv("MLMESSAGES_SELLER_ID", mlmessages_sandbox.seller_id)
+    oauth, now = mlmessages_sandbox.sandbox.oauth, datetime.now(UTC)
+    monkeypatch.setenv("MLMESSAGES_CLIENT_ID", oauth.client_id)
+    monkeypatch.setenv("MLMESSAGES_CLIENT_SECRET", oauth.client_secret)
+    tokens = Token(oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, mlmessages_sandbox.seller_id)
+    asyncio.run(FileTokenStore("seller.json").save(tokens))
     return mlmessages_sandbox
 
 

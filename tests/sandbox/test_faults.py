@@ -41,7 +41,7 @@ pytestmark = pytest.mark.asyncio
 async def until(condition):
     """Turns the loop until something is so."""
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what happens elsewhere sets no event
+        while not condition():
             await asyncio.sleep(0)
 
 

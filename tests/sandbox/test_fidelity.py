@@ -142,5 +142,6 @@ def test_the_domestic_listing_needs_its_role_and_the_marketplace_one_does_not(in
     assert asked(in_memory, "/messages/unread?role=buyer").json["results"] == []
 
 
-def test_only_get_is_implemented(in_memory):
-    assert asked(in_memory, DOMESTIC_PACK, method="POST").status == 404
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+def test_nothing_but_get_and_post_is_implemented(in_memory, method):
+    assert asked(in_memory, DOMESTIC_PACK, method=method).status == 404

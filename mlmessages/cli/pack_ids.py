@@ -1,0 +1,110 @@
+"""Lists of pack ids, one a line; blank lines, and comments from ``#`` to the end of a line, say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from .terminal import one_line
+
+_BLOCK: Final = 1 << 16
+_LONGEST: Final = 10_000  # bytes of a line: whatever that is, it is no list
+
+
+class _Reading:
+    """Lines that come in pieces; a wrong one is a `click.UsageError` with its number."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._number = 0
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> Iterator[str]:
+        """The ids of the lines that `piece` completes; an empty one completes the last line."""
+        *lines, self._rest = (self._rest + piece).split(b"\n") if piece else (self._rest, b"")
+        for line in lines:
+            self._number += 1
+            if pack_id := self._pack_id(line):
+                yield pack_id
+        if len(self._rest) > _LONGEST:
+            self._number += 1
+            self._refuse(self._rest)
+
+    def _pack_id(self, line: bytes) -> str | None:
+        from ..arguments import digits
+
+        if self._number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        word = line.partition(b"#")[0].strip()
+        if not word:
+            return None
+        try:
+            return digits("pack_id", word.decode("ascii"))
+        except ValueError:
+            self._refuse(word)
+
+    def _refuse(self, word: bytes) -> NoReturn:
+        shown = one_line(word[:100].decode(errors="replace"))[:40]
+        raise click.UsageError(f"line {self._number:,} of {self._name} is no pack id: {shown!r}")
+
+
+def in_file(path: Path) -> dict[str, None]:
+    """The ids in a file, each once, in its order. All of it is checked."""
+    reading = _Reading(one_line(click.format_filename(path)))
+    found: dict[str, None] = {}
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(_BLOCK):
+                found.update(dict.fromkeys(reading.feed(piece)))
+        found.update(dict.fromkeys(reading.feed(b"")))
+    except OSError as error:
+        raise click.UsageError(f"{click.format_filename(path)} cannot be read: {error.strerror}") from None
+    return found
+
+
+async def on_stdin() -> AsyncIterator[str]:
+    """The ids on standard input, as they come."""
+    reading = _Reading("standard input")
+    more = True
+    while more:
+        piece = await _read_stdin()
+        more = bool(piece)
+        for pack_id in reading.feed(piece):
+            yield pack_id
+
+
+async def _read_stdin() -> bytes:
+    """What comes next on standard input; nothing at its end.
+
+    In a thread that nobody waits for at the end of the program, and past Python's buffer, whose lock it would hold
+    then: Ctrl-C must work while nothing comes.
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[bytes] = loop.create_future()
+
+    def settle(piece: bytes, error: OSError | None) -> None:
+        if came.done():
+            return
+        if error is None:
+            came.set_result(piece)
+        else:
+            came.set_exception(error)
+
+    def read() -> None:
+        piece, failure = b"", None
+        try:
+            piece = os.read(0, _BLOCK)
+        except OSError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: it was Ctrl-C
+            loop.call_soon_threadsafe(settle, piece, failure)
+
+    threading.Thread(target=read, daemon=True).start()
+    return await came

@@ -1,0 +1,93 @@
+"""Spans and metrics of OpenTelemetry, made from the events of a client and from nothing else (extra ``otel``).
+
+``MessagesClient(..., on_event=OpenTelemetry())`` uses the providers that the program has set up. Attributes are those
+of the events: no text of a message, no token, no id but a pack's on a delivery's span.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+from opentelemetry.util.types import AttributeValue
+
+from .events import DeliveryEvent, Event, ParkEvent, PauseEvent, RefreshEvent, RequestEvent, RetryEvent
+
+__all__ = ["OpenTelemetry"]
+
+_NAME: Final = "mlmessages"
+
+
+class OpenTelemetry:
+    """A hook for `MessagesClient`.
+
+    Each attempt is a client span of its own, under the span that is current, with the names of the HTTP conventions.
+    Metrics: ``http.client.request.duration``, and counters ``mlmessages.retries``, ``mlmessages.pause.seconds``,
+    ``mlmessages.token.refreshes``, ``mlmessages.deliveries``, ``mlmessages.delivered.messages`` and
+    ``mlmessages.parked``.
+    """
+
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
+        self._tracer = trace.get_tracer(_NAME, tracer_provider=tracer_provider)
+        meter = metrics.get_meter(_NAME, meter_provider=meter_provider)
+        self._durations = meter.create_histogram("http.client.request.duration", "s", "Attempts, by what came of them")
+        self._retries = meter.create_counter("mlmessages.retries", "{retry}", "Requests that were sent again")
+        self._pauses = meter.create_counter("mlmessages.pause.seconds", "s", "Pauses after a 429")
+        self._refreshes = meter.create_counter("mlmessages.token.refreshes", "{refresh}", "New access tokens")
+        self._deliveries = meter.create_counter("mlmessages.deliveries", "{delivery}", "Conversations handed over")
+        self._messages = meter.create_counter("mlmessages.delivered.messages", "{message}", "Messages handed over")
+        self._parked = meter.create_counter("mlmessages.parked", "{park}", "What was given up for now, or for good")
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case RequestEvent():
+                self._request(event)
+            case RetryEvent():
+                self._retries.add(1, {"error.type": event.error})
+            case PauseEvent():
+                self._pauses.add(event.seconds)
+            case RefreshEvent():
+                self._refreshes.add(1, {"rejected": event.rejected})
+            case DeliveryEvent():
+                self._delivery(event)
+            case ParkEvent():
+                self._parked.add(1, {"what": event.what, "error.type": event.error})
+
+    def _request(self, event: RequestEvent) -> None:
+        attributes: dict[str, AttributeValue] = {
+            "http.request.method": event.method,
+            "url.template": event.route,
+            "mlmessages.effect": event.effect,
+        }
+        if event.status is not None:
+            attributes["http.response.status_code"] = event.status
+        if event.error is not None:
+            attributes["error.type"] = event.error
+        self._durations.record(event.seconds, attributes)
+        end = time.time_ns()
+        span = self._tracer.start_span(
+            f"{event.method} {event.route}",
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            start_time=end - int(event.seconds * 1e9),
+        )
+        if event.error is not None:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(end)
+
+    def _delivery(self, event: DeliveryEvent) -> None:
+        attributes = {"redelivered": event.redelivered}
+        self._deliveries.add(1, attributes)
+        self._messages.add(event.messages, attributes)
+        with self._tracer.start_as_current_span(
+            "mlmessages delivery",
+            kind=SpanKind.CONSUMER,
+            attributes={**attributes, "pack_id": event.pack_id, "messages": event.messages, "attempt": event.attempt},
+        ):
+            pass

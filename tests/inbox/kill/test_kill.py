@@ -1,0 +1,116 @@
+"""A real process is killed at every named place, and started again: nothing lost, nothing left, little repeated."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from inbox.kill.trial import Outcome, Place, Sweep, Trial, other_weather
+
+TrialOf = Callable[..., Trial]
+
+# Every named place of the library, and two of the program: the request has left, and the consumer has done its work.
+PLACES = (
+    "listing sent",
+    "listed",
+    "claimed",
+    "GET sent",
+    "page read",
+    "read",
+    "before commit",
+    "after commit",
+    "stored",
+    "delivered",
+    "handled",
+    "acknowledged",
+)
+
+
+def _named(outcome: Outcome) -> list[str]:
+    return [name for name in outcome.places if not name.startswith("done with")]
+
+
+def test_a_life_that_nobody_ends_passes_every_named_place_and_loses_nothing(whole_life: Outcome) -> None:
+    """The places that are killed at below are all there are."""
+    assert set(_named(whole_life)) == set(PLACES)
+
+
+def test_a_life_that_nobody_ends_repeats_nothing(trial_of: TrialOf) -> None:
+    """Without a crash each message is delivered once, lost answer or not."""
+    trial = trial_of()
+    trial.live_to_the_end()
+    assert not trial.repeated
+
+
+@pytest.mark.parametrize("which", ["first", "middle", "last"])
+@pytest.mark.parametrize("name", PLACES)
+def test_killed_at_a_named_place_it_loses_nothing(
+    name: str, which: str, trial_of: TrialOf, whole_life: Outcome
+) -> None:
+    """Killed and started again: lost = 0, left = 0, at most one delivery repeated, which says so."""
+    times = Counter(whole_life.places)[name]
+    trial = trial_of()
+    first = trial.live((name, {"first": 1, "middle": (times + 1) // 2, "last": times}[which]))
+    assert first.end is None  # it was killed
+    trial.live_to_the_end()
+    trial.check()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_a_random_pair_of_places_it_loses_nothing(seed: int, trial_of: TrialOf) -> None:
+    """The second life is killed too, and three conversations are read ahead."""
+    chance = random.Random(seed)
+    trial = trial_of(concurrency=3)
+    trial.live(("*", chance.randrange(1, 110)))
+    trial.live(("*", chance.randrange(1, 60)))
+    trial.live_to_the_end()
+    trial.check()
+
+
+def test_killed_again_and_again_it_loses_nothing_and_goes_on(trial_of: TrialOf) -> None:
+    """A crash loop: every life ends a few places later than it began, and together they come to the end."""
+    trial = trial_of()
+    lives = 0
+    while trial.live(("*", 30)).end is None:
+        lives += 1
+        assert lives < 100
+    assert lives >= 2
+    trial.check()
+
+
+def test_what_was_acknowledged_costs_no_request_again(trial_of: TrialOf) -> None:
+    """Killed when all is stored but for the last acknowledgement, the next life asks for a listing and reads nothing."""
+    trial = trial_of({"packs": 4})
+    trial.live(("delivered", 4))
+    asked = trial.sandbox.count("mark"), trial.sandbox.count("peek")
+    trial.live_to_the_end()
+    assert (trial.sandbox.count("mark"), trial.sandbox.count("peek")) == asked == (4, 0)
+    trial.check()
+
+
+@pytest.mark.parametrize("weather", other_weather())
+def test_the_whole_sweep(weather: str, trial_of: TrialOf, sweep: Sweep) -> None:
+    """At every place in order, and at random pairs of them: all with ``--sweep``, a few without."""
+    whole_life = trial_of(other_weather()[weather]).live_to_the_end()
+    kills = list(_kills(len(whole_life.places), random.Random(0), pairs=100 if sweep.whole else 1))
+    for concurrency, places in kills if sweep.whole else kills[:: len(kills) // 2]:
+        trial = trial_of(other_weather()[weather], concurrency=concurrency)
+        for place in places:
+            trial.live(place)
+        trial.live_to_the_end()
+        sweep.done(weather, trial.crashes)
+        try:
+            trial.check()
+        except AssertionError as error:
+            raise AssertionError(f"killed at {places}, {concurrency} at a time: {error}") from error
+
+
+def _kills(there_are: int, chance: random.Random, *, pairs: int) -> Iterator[tuple[int, list[Place]]]:
+    for concurrency in (1, 3):
+        for number in range(1, there_are + 1):
+            yield concurrency, [("*", number)]
+    for _ in range(pairs):
+        yield chance.choice((1, 2, 4)), [("*", chance.randrange(1, there_are)) for _ in range(2)]

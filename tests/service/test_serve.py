@@ -1,0 +1,238 @@
+"""`mlmessages serve` as a process of its own, against the sandbox behind HTTP. D7."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mlmessages.cli.app import cli
+from mlmessages.testing import Sandbox, Server, serve_in_thread
+
+SECRET = "a-secret-of-24-characters"
+TOKEN = "APP_USR-canary-serve"
+APPEND = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
+posix = pytest.mark.xfail(os.name == "nt", reason="Windows has no SIGTERM to send to another process", run=False)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A sandbox with three unread conversations."""
+    with serve_in_thread(Sandbox(packs=3, token=TOKEN, clock=time.monotonic)) as server:
+        yield server
+
+
+def environment(server: Server, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLMESSAGES_")}
+    return {**kept, "MLMESSAGES_BASE_URL": server.base_url, "MLMESSAGES_SELLER_ID": server.seller_id, "MLMESSAGES_TOKEN": TOKEN,
+            "MLMESSAGES_NOTIFICATION_SECRET": SECRET, "MLMESSAGES_APP_ID": "55", **more}  # fmt: skip
+
+
+class Service:
+    """A running `mlmessages serve`, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._said = threading.Condition()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._said:
+                self.lines.append(line)
+                self._said.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line with it."""
+        with self._said:
+            assert self._said.wait_for(lambda: any(re.search(pattern, line) for line in self.lines), 20), self.lines
+            return next(found for line in self.lines if (found := re.search(pattern, line)))
+
+    def end(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        self._thread.join()
+        return code
+
+
+@contextmanager
+def serving(server: Server, journal: Path, *args: str) -> Iterator[Service]:
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "mlmessages.cli",
+        "serve",
+        "--journal",
+        str(journal),
+        "--port",
+        "0",
+        *args,
+    ]
+    with ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen(
+                command, env=environment(server), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+            )
+        )
+        stack.callback(process.kill)
+        service = Service(process)
+        yield service
+        assert TOKEN not in "".join(service.lines)
+        assert SECRET not in "".join(service.lines)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for something in another process; it is not measured."""
+    event, deadline = threading.Event(), time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        event.wait(0.02)
+
+
+@posix
+def test_each_delivery_is_the_input_of_a_command(server: Server, tmp_path: Path) -> None:
+    """What is unread and what is notified, as one JSON object each; SIGTERM ends it in good order with 0; nothing comes twice."""
+    out = tmp_path / "out with a blank.jsonl"
+    command = f'"{sys.executable}" -c "{APPEND}" "{out}"'
+    with serving(server, tmp_path / "j.db", "--exec", command, "--concurrency", "1", "--interval", "3600") as service:
+        root = service.wait_for(r"at (http://127\.0\.0\.1:\d+)/")[1]
+        until(lambda: out.exists() and len(out.read_text().splitlines()) == 3)
+        sent = server.send(server.sandbox.pack_ids()[0])
+        body = {"topic": "messages", "resource": sent, "user_id": server.seller_id, "application_id": 55}
+        post = urllib.request.Request(f"{root}/notifications/{SECRET}", json.dumps(body).encode(), method="POST")
+        assert urllib.request.urlopen(post).status == 200
+        until(lambda: len(out.read_text().splitlines()) == 4)
+        assert service.end() == 0
+        assert "Stopped" in service.lines[-1]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sorted(row["raw"]["id"] for line in lines for row in line["messages"]) == sorted(
+        server.sandbox.message_ids()
+    )
+    assert not any(line["redelivered"] for line in lines)
+    assert all(row["unread"] for line in lines for row in line["messages"])
+
+
+@posix
+def test_d7_sigterm_lets_a_command_finish(server: Server, tmp_path: Path) -> None:
+    """What the command has in its hands is acknowledged; nothing is claimed after the signal; the rest comes in the next run."""
+    out, started, go = tmp_path / "out", tmp_path / "started", tmp_path / "go"
+    slow = f"import os, sys, time; text = sys.stdin.read(); open(r'{started}', 'a').write('x')\nwhile not os.path.exists(r'{go}'): time.sleep(0.01)\nopen(r'{out}', 'a').write(text)"
+    script = tmp_path / "slow.py"
+    script.write_text(slow)
+    with serving(
+        server,
+        tmp_path / "j.db",
+        "--exec",
+        f'"{sys.executable}" "{script}"',
+        "--concurrency",
+        "1",
+        "--no-notifications",
+    ) as service:
+        until(started.exists)
+        service.process.send_signal(signal.SIGTERM)
+        marks = server.sandbox.count("mark")
+        go.write_text("")
+        assert service.process.wait(20) == 0
+        assert server.sandbox.count("mark") == marks
+    assert len(out.read_text().splitlines()) == 1
+    with serving(
+        server, tmp_path / "j.db", "--exec", f'"{sys.executable}" "{script}"', "--no-notifications"
+    ) as service:
+        until(lambda: len(out.read_text().splitlines()) == 3)
+        service.end()
+    ids = [row["raw"]["id"] for line in out.read_text().splitlines() for row in json.loads(line)["messages"]]
+    assert sorted(ids) == sorted(server.sandbox.message_ids())
+
+
+@posix
+def test_another_exit_code_is_no_acknowledgement(server: Server, tmp_path: Path) -> None:
+    """It is said with its code, and the delivery comes again in the next run; no shell reads the command."""
+    failing = f'"{sys.executable}" -c "import sys; sys.exit(7)" "$(touch pwned)" ";" "&&"'
+    with serving(server, tmp_path / "j.db", "--exec", failing, "--no-notifications") as service:
+        service.wait_for("was not taken: exit code 7")
+        service.end()
+    assert not (Path.cwd() / "pwned").exists()
+    out = tmp_path / "out"
+    with serving(
+        server, tmp_path / "j.db", "--exec", f'"{sys.executable}" -c "{APPEND}" "{out}"', "--no-notifications"
+    ) as service:
+        until(lambda: out.exists() and len(out.read_text().splitlines()) == 3)
+        service.end()
+    assert all(json.loads(line)["redelivered"] for line in out.read_text().splitlines())
+
+
+@posix
+def test_forward_posts_each_delivery(server: Server, tmp_path: Path) -> None:
+    """A 2xx is the acknowledgement; a 500 and a redirect are none, and no token goes there."""
+    got: list[tuple[dict[str, str], Any]] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append((dict(self.headers), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response([500, 302][len(got) - 1] if len(got) < 3 else 204)
+            self.send_header("Location", "http://127.0.0.1:1/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{receiver.server_port}/hook?x=1"
+        with serving(
+            server, tmp_path / "j.db", "--forward", url, "--no-notifications", "--concurrency", "1"
+        ) as service:
+            service.wait_for("was not taken: status 500")
+            service.wait_for("was not taken: status 302")
+            until(lambda: len(got) >= 5)  # the two come again after 5 s
+            service.end()
+        receiver.shutdown()
+    assert {body["pack_id"] for _, body in got} == set(server.sandbox.pack_ids())
+    assert not any("Authorization" in headers for headers, _ in got)
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "said"),
+    [
+        ([], {}, "one of --exec and --forward"),
+        (["--exec", "true", "--forward", "https://example.com"], {}, "one of --exec and --forward"),
+        (["--exec", ""], {}, "there is no command"),
+        (["--exec", "'"], {}, "--exec"),
+        (["--forward", "http://example.com/x"], {}, "https"),
+        (["--forward", "ftp://127.0.0.1/x"], {}, "https"),
+        (["--exec", "true"], {"MLMESSAGES_NOTIFICATION_SECRET": ""}, "token_urlsafe"),
+        (["--exec", "true"], {"MLMESSAGES_APP_ID": ""}, "MLMESSAGES_APP_ID"),
+        (["--exec", "true"], {"MLMESSAGES_NOTIFICATION_SECRET": "short"}, "16 to 200"),
+    ],
+    ids=str,
+)
+def test_misuse_is_told_in_a_line(
+    args: list[str], env: dict[str, str], said: str, server: Server, tmp_path: Path
+) -> None:
+    """Exit code 2, before anything is sent."""
+    found = CliRunner().invoke(
+        cli, ["serve", "--journal", str(tmp_path / "j.db"), *args], env={**environment(server), **env}
+    )
+    assert found.exit_code == 2, found.output
+    assert said in found.output
+    assert server.sandbox.log == []

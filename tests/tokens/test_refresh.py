@@ -1,0 +1,805 @@
+"""F1 to F13: when a token is refreshed, by whom, and what happens when that goes wrong. Virtual clock throughout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from mlmessages import FileTokenStore, OAuthToken
+from mlmessages.errors import AuthError, RateLimited, ReauthorizationRequired, Unauthorized
+from mlmessages.models import Token
+from mlmessages.testing import DROP, EXECUTE, Behaviour, Delay, Garbage, Hold, Redirect, Reply, Sandbox, on
+from policy.cancelling import Cancel, cancelled_at
+from tokens.conftest import HOUR, MemoryStore, client_with, first_token, hours, posts, source_of
+from worlds import on_virtual_clock
+
+Warned = Callable[[str], list[str]]
+FIRST = 2000000000000001
+
+
+async def stored(store: FileTokenStore) -> Token:
+    token = await store.load()
+    assert token is not None
+    return token
+
+
+# -- F1: expiry in the middle ------------------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f1_a_token_that_expires_under_sixteen_calls_is_refreshed_once(store: FileTokenStore) -> None:
+    """Sixteen in flight meet a 401: one POST, each call is sent once more, and every one is answered."""
+    sandbox = Sandbox(packs=16, behaviour=Behaviour(latency=0.1))
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        calls = [asyncio.ensure_future(client.page(pack, mark_as_read=True)) for pack in sandbox.pack_ids()]
+        await asyncio.sleep(0.01)
+        sandbox.oauth.expire()
+        pages = await asyncio.gather(*calls)
+    assert all(len(page.messages) == 1 for page in pages)
+    assert sandbox.unread == 0
+    assert len(posts(sandbox)) == 1
+    assert sorted(entry.status or 0 for entry in sandbox.log if entry.kind == "mark") == [200] * 16 + [401] * 16
+
+
+@on_virtual_clock
+async def test_f1_a_drain_survives_one_expiry_after_another(store: FileTokenStore) -> None:
+    """Every token is good for a hundred requests: all conversations are delivered, with one refresh each time."""
+    sandbox = Sandbox(packs=250, behaviour=Behaviour(latency=0.05))
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client, client.drain() as drain:
+        found = []
+        async for conversation in drain:
+            found.append(conversation)
+            if len(found) in (50, 100, 150):
+                sandbox.oauth.expire()
+    assert len(found) == 250
+    assert drain.report.set_aside == ()
+    assert sandbox.unread == 0
+    assert len(posts(sandbox)) == 3
+
+
+@on_virtual_clock
+async def test_f1_tokens_expire_under_two_clients_of_one_source(store: FileTokenStore) -> None:
+    """Two clients that share an `OAuthToken` share the refresh too; it outlives the one that closes first."""
+    sandbox = Sandbox(packs=1)
+    await store.save(first_token(sandbox))
+    auth = source_of(sandbox, store)
+    async with client_with(sandbox, auth, api="domestic") as one:
+        async with client_with(sandbox, auth) as other:
+            sandbox.oauth.expire()
+            await asyncio.gather(one.unread(), other.unread())
+        sandbox.oauth.expire()
+        await one.unread()
+    assert len(posts(sandbox)) == 2
+
+
+# -- F2: half-life -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("off", [-10, 0, 10])
+@on_virtual_clock
+async def test_f2_it_is_refreshed_at_half_of_its_life_with_a_clock_that_is_wrong(
+    store: FileTokenStore, off: float
+) -> None:
+    """Ten minutes wrong either way: no 401 in a day, a refresh every three hours, and three hours left each time."""
+    sandbox = Sandbox(packs=0)
+    issued = datetime.now(UTC) + timedelta(minutes=off)
+    await store.save(attrs.evolve(first_token(sandbox), issued_at=issued, expires_at=issued + 6 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(24 * 12):
+            await client.unread()
+            await asyncio.sleep(300)
+    assert {entry.status for entry in sandbox.log} == {200}
+    assert len(posts(sandbox)) in (7, 8)
+    asked = [entry.at for entry in posts(sandbox)]
+    assert asked[0] >= hours(3) - 601
+    assert all(hours(3) <= later - earlier <= hours(3) + 301 for earlier, later in pairwise(asked))
+
+
+@on_virtual_clock
+async def test_f2_not_before_half_of_its_life(store: FileTokenStore) -> None:
+    """One second before it no refresh is sent; one second after, the call already has the new token."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.keeps_old = False
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await asyncio.sleep(hours(3) - 2)
+        await client.unread()
+        assert posts(sandbox) == []
+        await asyncio.sleep(4)
+        await client.unread()
+    assert [(entry.kind, entry.status) for entry in sandbox.log] == [("listing", 200), ("token", 200), ("listing", 200)]
+
+
+@pytest.mark.parametrize(("left", "due"), [(3.1, False), (2.9, True)])
+@on_virtual_clock
+async def test_f2_without_issued_at_it_is_refreshed_three_hours_before_the_end(
+    store: FileTokenStore, left: float, due: bool
+) -> None:
+    """Nobody knows how long it has lived: the last three hours are for the refresh."""
+    sandbox = Sandbox(packs=0)
+    await store.save(attrs.evolve(first_token(sandbox, life=left * HOUR), issued_at=None))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert len(posts(sandbox)) == due
+
+
+@on_virtual_clock
+async def test_f2_an_expired_token_is_not_sent(store: FileTokenStore) -> None:
+    """A program that starts after a week refreshes before its first request."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=168 * HOUR))
+    sandbox.oauth.expire()
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert [entry.kind for entry in sandbox.log] == ["token", "listing"]
+    kept = await stored(store)
+    assert (kept.access_token, kept.refresh_token) == (sandbox.token, sandbox.oauth.refresh_token)
+    assert kept.user_id == sandbox.seller_id
+    assert kept.issued_at is not None
+    assert kept.expires_at - kept.issued_at == 6 * HOUR
+    assert kept.refresh_sent_at is None
+
+
+# -- F3: once, over all tasks (over processes: test_processes.py) --------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f3_four_sources_on_one_store_send_one_refresh(file: Path) -> None:
+    """Each with a store and a client of its own, as four processes have: one POST, and the others find the answer."""
+    sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
+    await FileTokenStore(file).save(first_token(sandbox, age=4 * HOUR))
+
+    async def process() -> None:
+        async with client_with(sandbox, source_of(sandbox, FileTokenStore(file))) as client:
+            await client.unread()
+
+    await asyncio.gather(*(process() for _ in range(4)))
+    assert len(posts(sandbox)) == 1
+
+
+# -- F4, F6: a refresh whose answer nobody has ---------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f6_a_lost_answer_is_waited_for_and_asked_again_once(store: FileTokenStore, warnings: Warned) -> None:
+    """The refresh never reached the server: two minutes later it is sent again, and nobody had to wait for that."""
+    sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
+    await store.save(first_token(sandbox, age=4 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        await asyncio.sleep(60)
+        await client.unread()
+        assert [entry.kind for entry in sandbox.log] == ["token", "listing", "listing"]
+        await asyncio.sleep(120)
+        await client.unread()
+    first, second = posts(sandbox)
+    assert 120 <= second.at - first.at < 130
+    assert (await stored(store)).access_token == sandbox.token
+    assert len(warnings("lost")) == 1
+
+
+@pytest.mark.parametrize("fault", [DROP, Reply(500, {"message": "x"}), Garbage(), Reply(200, {"token_type": "Bearer"})])
+@on_virtual_clock
+async def test_f6_a_refresh_that_was_executed_and_lost_needs_the_seller(
+    store: FileTokenStore, warnings: Warned, fault: Any
+) -> None:
+    """The refresh token is spent: two POSTs in all, the access token is used to its end, loudly, then the error."""
+    sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(EXECUTE, fault)])
+    await store.save(first_token(sandbox, age=3.1 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(28):
+            await client.unread()
+            await asyncio.sleep(360)
+        assert len(warnings("NOT RENEWED")) > 5
+        await asyncio.sleep(360)
+        with pytest.raises(ReauthorizationRequired, match="authorise again") as refused:
+            await client.unread()
+    assert refused.value.hint
+    assert len(posts(sandbox)) == 2
+    assert {entry.status for entry in sandbox.log if entry.kind == "listing"} == {200}
+
+
+@on_virtual_clock
+async def test_f6_two_lost_answers_are_enough(store: FileTokenStore) -> None:
+    """It is not sent a third time: who knows how often it was executed."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(DROP)])
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(3):
+            with pytest.raises(ReauthorizationRequired, match="lost twice"):
+                await client.unread()
+            await asyncio.sleep(600)
+    assert len(posts(sandbox)) == 2
+
+
+@on_virtual_clock
+async def test_f6_whoever_has_no_good_token_waits_for_the_second_attempt(store: FileTokenStore) -> None:
+    """The access token has expired too: the call takes two minutes, and is answered."""
+    sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert [entry.kind for entry in sandbox.log] == ["token", "token", "listing"]
+
+
+@on_virtual_clock
+async def test_f4_after_a_crash_in_a_refresh_it_is_sent_once_more(store: FileTokenStore, warnings: Warned) -> None:
+    """The note of a refresh without an answer: the rest of the two minutes is waited, then one POST, then the seller."""
+    sandbox = Sandbox(packs=0)
+    token = first_token(sandbox, age=3.1 * HOUR)
+    sandbox.oauth.refresh_elsewhere()  # the process that died had sent it, and it was executed
+    await store.save(attrs.evolve(token, refresh_sent_at=datetime.now(UTC) - timedelta(seconds=20)))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(25):
+            await client.unread()
+            await asyncio.sleep(360)
+        await asyncio.sleep(hours(1))
+        with pytest.raises(ReauthorizationRequired):
+            await client.unread()
+    (post,) = posts(sandbox)
+    assert 99 < post.at < 102
+    assert warnings("its answer never saved")
+    assert warnings("NOT RENEWED")
+
+
+@on_virtual_clock
+async def test_f4_after_a_crash_before_it_was_sent_the_token_is_still_good(store: FileTokenStore) -> None:
+    """The note is there and the refresh never left: the one attempt succeeds, and the note is gone."""
+    sandbox = Sandbox(packs=0)
+    token = first_token(sandbox, age=3.1 * HOUR)
+    await store.save(attrs.evolve(token, refresh_sent_at=datetime.now(UTC) - timedelta(days=9)))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert [(entry.kind, entry.status) for entry in sandbox.log] == [("token", 200), ("listing", 200)]
+    assert (await stored(store)).refresh_sent_at is None
+
+
+@on_virtual_clock
+async def test_f4_a_clock_that_was_set_back_does_not_lengthen_the_wait(store: FileTokenStore) -> None:
+    """A note from the future is waited for two minutes, and not for an hour."""
+    sandbox = Sandbox(packs=0)
+    await store.save(attrs.evolve(first_token(sandbox, age=7 * HOUR), refresh_sent_at=datetime.now(UTC) + HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert posts(sandbox)[0].at < 121
+
+
+@on_virtual_clock
+async def test_f4_a_new_authorisation_is_found_without_a_restart(store: FileTokenStore) -> None:
+    """While the service says that the seller must authorise again, somebody does: the next call works."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    sandbox.oauth.refresh_elsewhere()
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(ReauthorizationRequired):
+            await client.unread()
+        await asyncio.sleep(5)
+        await store.save(first_token(sandbox))
+        await client.unread()
+    assert len(posts(sandbox)) == 1
+
+
+# -- F5: a store that cannot be written ----------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f5_a_store_that_cannot_be_written_sends_no_refresh(warnings: Warned) -> None:
+    """Disk full: no POST; the access token is used to its end, with a warning, and then the store's error is raised."""
+    sandbox = Sandbox(packs=0)
+    store = MemoryStore(first_token(sandbox, age=5 * HOUR))
+    store.failing = lambda _: True
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        assert warnings("NOT RENEWED")
+        await asyncio.sleep(hours(1))
+        with pytest.raises(OSError, match="No space"):
+            await client.unread()
+        store.failing = lambda _: False
+        await asyncio.sleep(2)
+        await client.unread()
+    assert [entry.kind for entry in sandbox.log] == ["listing", "token", "listing"]
+
+
+@on_virtual_clock
+async def test_f5_a_directory_that_is_gone_sends_no_refresh(tmp_path: Path) -> None:
+    """The same with a file: neither its lock nor a new file can be made there."""
+    sandbox = Sandbox(packs=0)
+    (tmp_path / "keys").mkdir()
+    file = tmp_path / "keys" / "seller.json"
+    await FileTokenStore(file).save(first_token(sandbox, age=7 * HOUR))
+    auth = source_of(sandbox, FileTokenStore(file))
+    async with client_with(sandbox, auth) as client:
+        with pytest.raises(AuthError):
+            file.rename(tmp_path / "elsewhere")
+            (tmp_path / "keys").rmdir()
+            await client.unread()
+    assert sandbox.log == []
+
+
+@on_virtual_clock
+async def test_f5_the_store_is_written_before_the_refresh_and_before_the_new_token_is_used() -> None:
+    """Save, POST, save, and only then the request with the new token."""
+    sandbox = Sandbox(packs=0)
+    store = MemoryStore(first_token(sandbox, age=4 * HOUR))
+    sandbox.add(on("token").do(Delay(1.0), EXECUTE))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        listing = asyncio.ensure_future(client.unread())
+        await asyncio.sleep(0.5)
+        assert (len(store.saved), len(posts(sandbox)), sandbox.count("listing")) == (1, 1, 0)
+        assert store.saved[0].refresh_sent_at is not None
+        await listing
+    assert len(store.saved) == 2
+    assert store.saved[1].access_token == sandbox.token
+    assert store.saved[1].refresh_sent_at is None
+
+
+@on_virtual_clock
+async def test_f5_new_tokens_that_cannot_be_saved_are_not_thrown_away(warnings: Warned) -> None:
+    """The disk fills up during the refresh: they work, the log shouts, and they are saved as soon as that is possible."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.keeps_old = False
+    store = MemoryStore(first_token(sandbox, age=4 * HOUR))
+    store.failing = lambda number: 2 <= number < 5
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        assert store.token is not None
+        assert store.token.access_token != sandbox.token
+        assert warnings("THIS PROCESS ALONE") or warnings("this process alone")
+        for _ in range(60):
+            await asyncio.sleep(30)
+            await client.unread()
+        assert store.token.access_token == sandbox.token
+        assert store.token.refresh_token == sandbox.oauth.refresh_token
+    assert len(posts(sandbox)) == 1
+    assert warnings("are saved now")
+
+
+# -- F7: somebody else was faster ----------------------------------------------------------------------------------------
+
+
+class Unlocked(MemoryStore):
+    """A store whose lock holds nobody back, as on two machines."""
+
+    def lock(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+
+@pytest.mark.parametrize("later", [0.0, 0.3, 1.5])
+@on_virtual_clock
+async def test_f7_invalid_grant_because_another_process_rotated(later: float) -> None:
+    """The refresh token was spent by somebody whose answer is saved a little later: it is found, and nothing fails."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.keeps_old = False
+    store = Unlocked(first_token(sandbox, age=7 * HOUR))
+
+    async def another_machine() -> None:
+        sandbox.oauth.refresh_elsewhere()
+        await asyncio.sleep(later)
+        store.token = first_token(sandbox)
+
+    sandbox.add(on("token", nth=1).do(Delay(0.1), EXECUTE))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        listing = asyncio.ensure_future(client.unread())
+        await asyncio.sleep(0.05)
+        await another_machine()
+        await listing
+    assert [(entry.kind, entry.status) for entry in sandbox.log] == [("token", 400), ("listing", 200)]
+    assert store.token is not None
+    assert store.token.refresh_token == sandbox.oauth.refresh_token
+
+
+@on_virtual_clock
+async def test_f7_a_rejected_token_is_looked_for_in_the_store_first(store: FileTokenStore) -> None:
+    """Another process has refreshed, and the server takes the old token no more: no POST, the new one is found."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.keeps_old = False
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        sandbox.oauth.refresh_elsewhere()
+        await store.save(first_token(sandbox))
+        await client.unread()
+    assert [entry.status for entry in sandbox.log] == [200, 401, 200]
+
+
+# -- F8: cancellation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cancel", Cancel)
+@pytest.mark.parametrize("step", range(14))
+@on_virtual_clock
+async def test_f8_cancelling_the_call_that_refreshes_loses_nothing(
+    store: FileTokenStore, step: int, cancel: Cancel
+) -> None:
+    """Whatever the caller waits for when it is cancelled: the refresh goes on, and its answer is in the store."""
+    sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        call = asyncio.ensure_future(cancelled_at(client.unread(), step, cancel))
+        await asyncio.wait({call})
+        await client.unread()
+    assert len(posts(sandbox)) == 1
+    assert (await stored(store)).access_token == sandbox.token
+    assert (await stored(store)).refresh_token == sandbox.oauth.refresh_token
+
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.15, 0.3])
+@on_virtual_clock
+async def test_f8_leaving_the_client_waits_for_the_refresh(store: FileTokenStore, after: float) -> None:
+    """The block is left by an exception while the refresh is under way: nobody has it, but the store does."""
+    sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    with pytest.raises(TimeoutError):
+        async with client_with(sandbox, source_of(sandbox, store)) as client, asyncio.timeout(after):
+            await client.unread()
+    kept = await stored(store)
+    assert kept.refresh_token == sandbox.oauth.refresh_token
+    assert kept.refresh_sent_at is None
+    assert {task.get_name() for task in asyncio.all_tasks()} & {"mlmessages-refresh"} == set()
+
+
+@on_virtual_clock
+async def test_f8_leaving_the_client_does_not_wait_for_two_minutes(store: FileTokenStore) -> None:
+    """A lost answer is waited for, but not at the end of the program: the note in the store remembers."""
+    sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
+    await store.save(first_token(sandbox, age=4 * HOUR))
+    started = asyncio.get_running_loop().time()
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert asyncio.get_running_loop().time() - started < 10
+    assert (await stored(store)).refresh_sent_at is not None
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await asyncio.sleep(0)
+        await client.unread()
+        await asyncio.sleep(130)
+    assert len(posts(sandbox)) == 2
+    assert (await stored(store)).access_token == sandbox.token
+
+
+@on_virtual_clock
+async def test_f8_a_second_event_loop_can_use_the_same_source(store: FileTokenStore) -> None:
+    """One `OAuthToken` for one client after another."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=4 * HOUR))
+    auth = source_of(sandbox, store)
+    for _ in range(2):
+        async with client_with(sandbox, auth) as client:
+            await client.unread()
+    assert len(posts(sandbox)) == 1
+
+
+# -- F9: a 401 that no refresh cures -------------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f9_always_401_costs_one_refresh_and_is_unauthorized(store: FileTokenStore) -> None:
+    """The application is blocked, say: twenty calls, one POST, and each call raises `Unauthorized`."""
+    sandbox = Sandbox(packs=0, rules=[on("listing").do(Reply(401, {"message": "invalid_token"}))])
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(20):
+            with pytest.raises(Unauthorized):
+                await client.unread()
+            await asyncio.sleep(10)
+    assert len(posts(sandbox)) == 1
+
+
+@on_virtual_clock
+async def test_f9_one_path_that_is_always_401_costs_one_refresh(store: FileTokenStore) -> None:
+    """A scope is missing: the path without it fails each time, the others go on, and nothing is refreshed for it."""
+    sandbox = Sandbox(packs=1, rules=[on("peek").do(Reply(401, {"message": "unauthorized_scopes"}))])
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(20):
+            await client.unread()
+            with pytest.raises(Unauthorized):
+                await client.page(FIRST)
+    assert len(posts(sandbox)) == 1
+
+
+@on_virtual_clock
+async def test_f9_a_late_401_does_not_discard_the_new_token(store: FileTokenStore) -> None:
+    """A request that left with the old token is answered after the refresh: its 401 is about the old one."""
+    sandbox = Sandbox(packs=2, rules=[on("peek", nth=1).do(Hold("late"), EXECUTE)])
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        late = asyncio.ensure_future(client.page(FIRST))
+        await asyncio.sleep(1)
+        sandbox.oauth.expire()
+        await client.unread()
+        sandbox.release("late")
+        await late
+    assert len(posts(sandbox)) == 1
+
+
+# -- F10: odd answers ----------------------------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f10_an_answer_without_a_refresh_token_keeps_the_old_one(store: FileTokenStore, warnings: Warned) -> None:
+    """The old one stays in the store, with the age that it has, and there is a warning."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.overrides = {"refresh_token": None}
+    token = first_token(sandbox, age=4 * HOUR)
+    await store.save(token)
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        kept = await stored(store)
+        assert (kept.access_token, kept.refresh_token) == (sandbox.token, token.refresh_token)
+        assert kept.refresh_issued_at == token.issued_at
+        assert warnings("no refresh_token")
+        await asyncio.sleep(hours(3.1))
+        await client.unread()
+    assert len(posts(sandbox)) == 2
+    assert (await stored(store)).refresh_issued_at == token.issued_at
+
+
+@pytest.mark.parametrize(
+    ("overrides", "life"),
+    [
+        ({"expires_in": "10800"}, 3),
+        ({"expires_in": 10800.0, "scope": None, "user_id": "700100200", "extra": {"a": [1]}}, 3),
+        ({"expires_in": None}, 3),
+        ({"expires_in": "soon"}, 3),
+        ({"expires_in": -1}, 3),
+        ({"expires_in": True}, 3),
+        ({"expires_in": 1e300}, 3),
+        ({"refresh_token": ""}, 6),
+        ({"refresh_token": "two words"}, 6),
+        ({"user_id": None, "token_type": None}, 6),
+    ],
+    ids=str,
+)
+@on_virtual_clock
+async def test_f10_odd_values_are_read_or_replaced(store: FileTokenStore, overrides: Any, life: int) -> None:
+    """A life as text, fields that nobody knows, or none: the token is used, and what it lacks stays as it was."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.overrides = overrides
+    await store.save(first_token(sandbox, age=4 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    kept = await stored(store)
+    assert kept.access_token == sandbox.token
+    assert kept.refresh_token in ("TG-sandbox-0-700100200", "TG-sandbox-1-700100200")
+    assert kept.issued_at is not None
+    assert kept.expires_at - kept.issued_at == life * HOUR
+    assert kept.user_id == "700100200"
+
+
+@pytest.mark.parametrize("overrides", [{"access_token": None}, {"access_token": ""}, {"access_token": "a\nb"}], ids=str)
+@on_virtual_clock
+async def test_f10_an_answer_without_an_access_token_replaces_nothing(store: FileTokenStore, overrides: Any) -> None:
+    """It is checked before it is saved: what was in the store stays there."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.overrides = overrides
+    token = first_token(sandbox, age=4 * HOUR)
+    await store.save(token)
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        kept = await stored(store)
+        assert (kept.access_token, kept.refresh_token) == (token.access_token, token.refresh_token)
+
+
+# -- F12: refusals -------------------------------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_f12_a_wrong_secret_is_not_the_sellers_affair(store: FileTokenStore) -> None:
+    """`invalid_client`: an `AuthError` that names the secret, not `ReauthorizationRequired`; one POST for many calls."""
+    sandbox = Sandbox(packs=0)
+    token = first_token(sandbox, age=7 * HOUR)
+    await store.save(token)
+    async with client_with(sandbox, source_of(sandbox, store, client_secret="renewed-0000")) as client:
+        for _ in range(5):
+            with pytest.raises(AuthError, match="invalid_client") as refused:
+                await client.unread()
+            assert not isinstance(refused.value, ReauthorizationRequired)
+            assert "secret" in (refused.value.hint or "")
+            assert "renewed-0000" not in str(refused.value)
+            await asyncio.sleep(5)
+    assert len(posts(sandbox)) == 1
+    assert await stored(store) == token  # and the note that one is under way is taken back
+
+
+@on_virtual_clock
+async def test_f12_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore) -> None:
+    """`invalid_grant`: `ReauthorizationRequired`, after one POST for many calls."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        sandbox.oauth.revoke()
+        for _ in range(5):
+            with pytest.raises(ReauthorizationRequired, match="already used"):
+                await client.unread()
+            await asyncio.sleep(5)
+    assert len(posts(sandbox)) == 1
+
+
+@on_virtual_clock
+async def test_f12_two_secrets_in_one_day(store: FileTokenStore, warnings: Warned) -> None:
+    """While the access token is good a wrong secret stops nobody: a warning, and a POST every quarter of an hour."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=3 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store, client_secret="renewed-0000")) as client:
+        for _ in range(170):
+            await client.unread()
+            await asyncio.sleep(60)
+    assert warnings("invalid_client")
+    assert 12 <= len(posts(sandbox)) <= 17
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (Reply(429, {"message": "local_rate_limited"}), RateLimited),
+        (Reply(403, {"error": "forbidden", "message": "no"}), AuthError),
+        (Reply(400, {"error_description": "no scope", "error": "invalid_scope", "status": 400}), AuthError),
+        (Reply(401, {"error": "unauthorized_application"}), AuthError),
+        (Redirect("https://elsewhere.example/oauth/token"), AuthError),
+    ],
+    ids=str,
+)
+@on_virtual_clock
+async def test_f12_other_refusals_are_errors_of_their_own(store: FileTokenStore, refusal: Any, error: Any) -> None:
+    """None of them was executed: the refresh token is good, and when the endpoint works again so does the client."""
+    sandbox = Sandbox(packs=0)
+    rule = sandbox.add(on("token").do(refusal))
+    token = first_token(sandbox, age=7 * HOUR)
+    await store.save(token)
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(error) as refused:
+            await client.unread()
+        assert not isinstance(refused.value, (ReauthorizationRequired, Unauthorized))
+        assert await stored(store) == token
+        sandbox.remove(rule)
+        await asyncio.sleep(61)
+        await client.unread()
+
+
+@on_virtual_clock
+async def test_f12_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> None:
+    """A 429 is no execution: the refresh is sent again, after the time that it asks for, and nobody notices."""
+    sandbox = Sandbox(packs=0, rules=[on("token", times=2).do(Reply(429, {}, {"Retry-After": "5"}))])
+    await store.save(first_token(sandbox))
+    sandbox.oauth.expire()
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert [round(entry.at) for entry in posts(sandbox)] == [0, 5, 10]
+
+
+# -- F13: the end of the refresh token -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("days", "warned"), [(89, False), (91, True), (119, True)])
+@on_virtual_clock
+async def test_f13_four_months_without_use_are_announced_thirty_days_before(
+    store: FileTokenStore, warnings: Warned, days: int, warned: bool
+) -> None:
+    """An application that nobody used for three months is told of what comes."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=timedelta(days=days)))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert bool(warnings("ends in")) is warned
+
+
+@pytest.mark.parametrize(("days", "warned"), [(149, False), (151, True), (179, True), (181, True)])
+@on_virtual_clock
+async def test_f13_six_months_of_one_refresh_token_are_announced_thirty_days_before(
+    store: FileTokenStore, warnings: Warned, days: int, warned: bool
+) -> None:
+    """A refresh token that is never replaced has its own age, however young the access token is."""
+    sandbox = Sandbox(packs=0)
+    token = first_token(sandbox)
+    await store.save(attrs.evolve(token, refresh_issued_at=datetime.now(UTC) - timedelta(days=days)))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+    assert bool(warnings("ends in")) is warned
+
+
+# -- misuse, and what is not there ---------------------------------------------------------------------------------------
+
+
+@on_virtual_clock
+async def test_an_empty_store_needs_the_seller(store: FileTokenStore) -> None:
+    """No file is no token: `ReauthorizationRequired` with the command that begins it, and nothing is sent."""
+    sandbox = Sandbox(packs=0)
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(ReauthorizationRequired) as refused:
+            await client.unread()
+        assert "mlmessages auth url" in (refused.value.hint or "")
+        await store.save(first_token(sandbox))
+        await client.unread()
+    assert len(sandbox.log) == 1
+
+
+@on_virtual_clock
+async def test_without_a_refresh_token_the_access_token_is_used_to_its_end(store: FileTokenStore) -> None:
+    """No offline_access was granted: the token serves, then the seller must authorise again; nothing is sent."""
+    sandbox = Sandbox(packs=0)
+    await store.save(attrs.evolve(first_token(sandbox, age=5 * HOUR), refresh_token=None))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        await asyncio.sleep(hours(1.1))
+        with pytest.raises(ReauthorizationRequired, match="offline_access"):
+            await client.unread()
+    assert posts(sandbox) == []
+
+
+@on_virtual_clock
+async def test_a_source_without_a_client_cannot_refresh(store: FileTokenStore) -> None:
+    """A good token is given out; a refresh needs a client: `RuntimeError`, and the store is as it was."""
+    sandbox = Sandbox(packs=0)
+    token = first_token(sandbox)
+    await store.save(token)
+    auth = source_of(sandbox, store)
+    assert await auth.token() == token.access_token
+    with pytest.raises(RuntimeError, match="client"):
+        await auth.refresh()
+    assert await stored(store) == token
+
+
+@on_virtual_clock
+async def test_refresh_refreshes_now(store: FileTokenStore) -> None:
+    """`refresh` does not wait until it is due, and returns what was saved."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox))
+    auth = source_of(sandbox, store)
+    async with client_with(sandbox, auth):
+        token = await auth.refresh()
+    assert token == await stored(store)
+    assert token.access_token == sandbox.token
+    assert len(posts(sandbox)) == 1
+
+
+@on_virtual_clock
+async def test_the_token_endpoint_may_be_somewhere_else(store: FileTokenStore) -> None:
+    """`base_url` is where refreshes go: nobody listens there, so it is `NotSent`, and the refresh token is good."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    auth = source_of(sandbox, store, base_url="http://127.0.0.1:9/prefix/")
+    async with client_with(sandbox, auth) as client:  # in memory every address is the sandbox
+        with pytest.raises(AuthError, match="404"):
+            await client.unread()
+    assert sandbox.log[0].path == "/prefix/oauth/token"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"client_id": ""}, "client_id"),
+        ({"client_id": None}, "client_id"),
+        ({"client_id": "1 2"}, "client_id"),
+        ({"client_secret": ""}, "client_secret"),
+        ({"client_secret": "canary\n"}, "client_secret"),
+        ({"client_secret": b"canary"}, "client_secret"),
+        ({"store": None}, "store"),
+        ({"store": "seller.json"}, "store"),
+        ({"base_url": "http://elsewhere.example"}, "base_url"),
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_at_once(changes: dict[str, Any], said: str) -> None:
+    """`ValueError` that names the argument, and does not quote a secret."""
+    arguments = {"client_id": 1, "client_secret": "secret", "store": MemoryStore(None), **changes}
+    with pytest.raises(ValueError, match=said) as refused:
+        OAuthToken(**arguments)
+    assert "canary" not in str(refused.value)
+
+
+def test_naive_dates_are_refused() -> None:
+    """A token without a time zone would expire at another hour on another machine."""
+    with pytest.raises(ValueError, match=r"Token\.expires_at"):
+        Token("canary", None, datetime(2026, 1, 1))
+    token = Token("canary-access", "canary-refresh", datetime.now(UTC), user_id=5)  # type: ignore[arg-type]
+    assert token.user_id == "5"
+    assert "canary" not in repr(token) + str(token) + f"{[token]}"
