@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
+from attrs import define
+
 from .errors import AuthError
 from .wire import Response
 
@@ -60,35 +62,48 @@ class TrackRecord:
     """What the server made of the last few access tokens: whether a 401 can be the fault of one."""
 
     _MOST: Final = 8
-    _WORKED, _REFUSED, _FINE = 1, 2, 4
+    _RECENT: Final = 600.0
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._known: dict[str, _Standing] = {}
 
     def doubted(self, token: str) -> bool:
         """True if it was answered 401 before."""
-        return self._known.get(token, 0) & self._REFUSED > 0
+        standing = self._known.get(token)
+        return standing is not None and standing.refused
 
     def worked(self, token: str) -> bool:
         """True if it was answered 2xx before."""
-        return self._known.get(token, 0) & self._WORKED > 0
+        standing = self._known.get(token)
+        return standing is not None and standing.worked
 
-    def is_fine(self, token: str) -> bool:
-        """True if it was still taken in a request that left after a 401: that had another reason than the token."""
-        return self._known.get(token, 0) & self._FINE > 0
+    def is_fine(self, token: str, now: float) -> bool:
+        """True if lately it was still taken in a request that left after a 401: that had another reason than it."""
+        standing = self._known.get(token)
+        return standing is not None and now - standing.taken_again < self._RECENT
 
-    def answered(self, token: str, status: int, *, doubted: bool) -> None:
-        """A request was answered; `doubted`: what `doubted` said when it left."""
+    def answered(self, token: str, status: int, *, doubted: bool, now: float) -> None:
+        """A request was answered at `now`, in seconds; `doubted`: what `doubted` said when it left."""
+        standing = self._known.get(token)
+        if standing is None:
+            if len(self._known) == self._MOST:
+                del self._known[next(iter(self._known))]
+            standing = self._known[token] = _Standing()
         if status == 401:
-            news = self._REFUSED
+            standing.refused = True
         elif 200 <= status < 300:
-            news = self._WORKED | (self._FINE if doubted else 0)
-        else:
-            return
-        known = self._known.get(token)
-        if known is None and len(self._known) == self._MOST:
-            del self._known[next(iter(self._known))]
-        self._known[token] = (known or 0) | news
+            standing.worked = True
+            if doubted:
+                standing.taken_again = now
+
+
+@define
+class _Standing:
+    """What became of the requests with one token. `taken_again`: when one that left after a 401 was answered 2xx."""
+
+    worked: bool = False
+    refused: bool = False
+    taken_again: float = float("-inf")
 
 
 class StaticToken:

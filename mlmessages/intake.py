@@ -128,6 +128,7 @@ class Intake:
         for pack in [pack for pack, until in self._parked.items() if until <= now]:
             del self._parked[pack]
             if pack.state is State.SET_ASIDE:
+                pack.fruitless = 0
                 self.backlog.reopen(pack)
 
     async def left_over(self) -> News | None:
@@ -138,7 +139,8 @@ class Intake:
                 return None
             entries, status = await self._journal.entries(self._left_over[0])
             pack_id = self._left_over.popleft()
-        messages = tuple(convert.stored_message(entry.raw, pack_id) for entry in entries)
+        # Oldest first, though several looks may have stored them.
+        messages = newest_first(convert.stored_message(entry.raw, pack_id) for entry in reversed(entries))[::-1]
         unread = frozenset(entry.id for entry in entries if entry.unread)
         return News(pack_id, messages, unread, convert.load_status(status), redelivered=True)
 
@@ -257,22 +259,26 @@ class Intake:
         self._owed[pack.pack_id] = _Owed(parkings=self._owed[pack.pack_id].parkings)
         if news is not None:
             self.ready.append(news)
+        pack.by_pages = False  # the next look walks again: a page by page one finds nothing on other pages
+        offsets = tuple(look.unread_offsets)
+        if offsets and offsets != pack.unread_offsets:
+            pack.fruitless = 0
         following = listed_again(
             unknown_ids=not pack.seen or (news is not None and bool(self._theirs(news.messages))),
             mark_unknown=False,  # the look was itself a mark, and was answered
-            unread_beyond=bool(look.unread_offsets) and not pack.by_pages,
+            unread_beyond=bool(offsets),
             fruitless=pack.fruitless,
         )
         pack.seen, pack.mark_unknown, pack.unknown_marks = True, False, 0
         if following is Next.MARK_PAGES:
-            pack.by_pages, pack.unread_offsets = True, tuple(look.unread_offsets)
+            pack.by_pages, pack.unread_offsets = True, offsets
             self.backlog.reopen(pack)
         elif following is Next.LOOK_AGAIN:
             self.backlog.lagging(pack, asyncio.get_running_loop().time())
         elif following is Next.SET_ASIDE:
             await self._park(pack, still_listed(pack))
         else:
-            pack.fruitless, pack.by_pages = 0, False
+            pack.fruitless = 0
             del self._owed[pack.pack_id]
             self.backlog.marked(pack)
 

@@ -141,9 +141,8 @@ class OAuthToken:
         """The current access token, which is refreshed first where that is due."""
         await self._look()
         for _ in range(2):
-            held, now = self._known(), _now()
-            good = held.access_token != self._rejected and now < held.expires_at
-            wanted = now >= grants.half_life(held) or self._unsaved is not None
+            held, good = self._known(), self._is_good()
+            wanted = _now() >= grants.half_life(held) or self._unsaved is not None
             if good and (not wanted or self._resting()):
                 return held.access_token
             if not good and self._failure is not None and not self._failure.is_over(self._failure.breath):
@@ -152,7 +151,12 @@ class OAuthToken:
             if good:
                 await flight.done_or_slow()
                 return self._known().access_token
-            renewed = await flight.result()
+            try:
+                renewed = await flight.result()
+            except Exception:
+                if self._is_good():  # what another process has saved; that it is due can wait
+                    break
+                raise
             if renewed.access_token != self._rejected:  # or it was rejected while the flight was landing
                 return renewed.access_token
         return self._known().access_token
@@ -333,6 +337,11 @@ class OAuthToken:
 
     # -- what is known --
 
+    def _is_good(self) -> bool:
+        """True if the access token that is held can be used."""
+        held = self._known()
+        return held.access_token != self._rejected and _now() < held.expires_at
+
     async def _look(self) -> None:
         if self._held is None:
             stored = await self._load()
@@ -375,8 +384,8 @@ class OAuthToken:
 
     def _curable(self, token: str) -> bool:
         """False if a refresh will not help: the last one did not, or the server takes this very token elsewhere."""
-        records = [http.record for http in self._https]
-        if any(record.is_fine(token) for record in records):
+        records, now = [http.record for http in self._https], asyncio.get_running_loop().time()
+        if any(record.is_fine(token, now) for record in records):
             return False
         return token != self._cure or any(record.worked(token) for record in records)
 

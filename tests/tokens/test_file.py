@@ -84,6 +84,17 @@ def test_f11_it_is_never_wider_not_even_for_a_moment(file: Path, umask: None, mo
     assert seen == [f"token file {step}" for step in ("made", "written", "synced", "renamed", "durable")]
 
 
+def test_f11_it_is_replaced_and_not_written_over(file: Path) -> None:
+    """Whoever has opened it before reads the old tokens to their end: no moment has half of each."""
+    save(file)
+    before = file.read_bytes()
+    if POSIX:
+        with file.open("rb") as opened:
+            save(file, attrs.evolve(TOKEN, user_id="2"))
+            assert opened.read() == before
+    assert not [path for path in file.parent.iterdir() if path.suffix == ".tmp"]
+
+
 @pytest.mark.parametrize("step", ["made", "written", "synced"])
 def test_f11_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """`AuthError` that says so, the old tokens, and no temporary file."""

@@ -12,13 +12,13 @@ from typing import Any
 import attrs
 import pytest
 
-from mlmessages import FileTokenStore, OAuthToken
+from mlmessages import FileTokenStore, Limits, MessagesClient, OAuthToken
 from mlmessages.errors import AuthError, RateLimited, ReauthorizationRequired, Unauthorized
 from mlmessages.models import Token
 from mlmessages.testing import DROP, EXECUTE, Behaviour, Delay, Garbage, Hold, Redirect, Reply, Sandbox, on
 from policy.cancelling import Cancel, cancelled_at
 from tokens.conftest import HOUR, MemoryStore, client_with, first_token, hours, posts, source_of
-from worlds import on_virtual_clock
+from worlds import PLENTY, on_virtual_clock
 
 Warned = Callable[[str], list[str]]
 FIRST = 2000000000000001
@@ -79,6 +79,28 @@ async def test_f1_tokens_expire_under_two_clients_of_one_source(store: FileToken
         sandbox.oauth.expire()
         await one.unread()
     assert len(posts(sandbox)) == 2
+
+
+async def test_f1_sixteen_in_flight_over_real_sockets(store: FileTokenStore) -> None:
+    """The same over TCP, in real time: held until all of them are there, refused, refreshed once, answered."""
+    sandbox = Sandbox(packs=16, rules=[on("peek", times=16).do(Hold("all"), EXECUTE)])
+    await store.save(first_token(sandbox))
+    async with (
+        sandbox.serve() as server,
+        MessagesClient(
+            source_of(sandbox, store), seller_id=server.seller_id, base_url=server.base_url, limits=Limits(**PLENTY)
+        ) as client,
+        asyncio.timeout(20),
+    ):
+        calls = [asyncio.ensure_future(client.page(pack)) for pack in sandbox.pack_ids()]
+        while sandbox.held("all") < 16:
+            await asyncio.sleep(0)
+        sandbox.oauth.expire()
+        sandbox.release("all")
+        pages = await asyncio.gather(*calls)
+    assert [len(page.messages) for page in pages] == [1] * 16
+    assert len(posts(sandbox)) == 1
+    assert sandbox.count("peek") == 32
 
 
 # -- F2: half-life -----------------------------------------------------------------------------------------------------
@@ -181,6 +203,7 @@ async def test_f6_a_lost_answer_is_waited_for_and_asked_again_once(store: FileTo
         assert [entry.kind for entry in sandbox.log] == ["token", "listing", "listing"]
         await asyncio.sleep(120)
         await client.unread()
+    assert sandbox.log[1].at < 1
     first, second = posts(sandbox)
     assert 120 <= second.at - first.at < 130
     assert (await stored(store)).access_token == sandbox.token
@@ -411,6 +434,22 @@ async def test_f7_a_rejected_token_is_looked_for_in_the_store_first(store: FileT
     assert [entry.status for entry in sandbox.log] == [200, 401, 200]
 
 
+@on_virtual_clock
+async def test_f7_what_another_process_saved_serves_while_no_refresh_succeeds(store: FileTokenStore) -> None:
+    """Ours has expired, the store has one that is due and good, and the token endpoint refuses: that one is used."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(Reply(403, {"error": "forbidden"}))])
+    await store.save(attrs.evolve(first_token(sandbox, life=HOUR), issued_at=datetime.now(UTC) - timedelta(minutes=1)))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await client.unread()
+        await asyncio.sleep(hours(2))
+        sandbox.oauth.refresh_elsewhere()
+        await store.save(attrs.evolve(first_token(sandbox, life=4 * HOUR), issued_at=datetime.now(UTC) - 2 * HOUR))
+        await client.unread()
+        await client.unread()
+    assert [entry.status for entry in sandbox.log if entry.kind == "listing"] == [200, 200, 200]
+    assert len(posts(sandbox)) == 1
+
+
 # -- F8: cancellation ----------------------------------------------------------------------------------------------------
 
 
@@ -430,6 +469,24 @@ async def test_f8_cancelling_the_call_that_refreshes_loses_nothing(
     assert len(posts(sandbox)) == 1
     assert (await stored(store)).access_token == sandbox.token
     assert (await stored(store)).refresh_token == sandbox.oauth.refresh_token
+
+
+@pytest.mark.parametrize("after", [0.01, 0.05, 0.15, 0.19])
+@on_virtual_clock
+async def test_f8_cancelling_every_call_while_the_refresh_is_under_way(store: FileTokenStore, after: float) -> None:
+    """However far the refresh is: all who wait for it are cancelled, and it is finished and saved without them."""
+    sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        calls = [asyncio.ensure_future(client.unread()) for _ in range(3)]
+        await asyncio.sleep(after)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+        await asyncio.sleep(1)
+        assert (await stored(store)).access_token == sandbox.token
+        await client.unread()
+    assert [entry.kind for entry in sandbox.log] == ["token", "listing"]
 
 
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.15, 0.3])
@@ -504,6 +561,21 @@ async def test_f9_one_path_that_is_always_401_costs_one_refresh(store: FileToken
             with pytest.raises(Unauthorized):
                 await client.page(FIRST)
     assert len(posts(sandbox)) == 1
+
+
+@on_virtual_clock
+async def test_f9_a_token_that_ends_after_one_strange_401_is_refreshed(store: FileTokenStore) -> None:
+    """A single 401, then it works, and an hour later it is really over: that is not taken for the same thing."""
+    sandbox = Sandbox(packs=1, rules=[on("peek", times=2).do(Reply(401, {"message": "invalid_token"}))])
+    await store.save(first_token(sandbox))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(Unauthorized):
+            await client.page(FIRST)
+        await client.page(FIRST)
+        await asyncio.sleep(hours(1))
+        sandbox.oauth.expire()
+        await client.page(FIRST)
+    assert len(posts(sandbox)) == 2
 
 
 @on_virtual_clock

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
-from typing import Any, assert_type
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, assert_type
 
 import aiohttp
 from attrs import evolve
@@ -12,13 +13,16 @@ from attrs import evolve
 import mlmessages
 from mlmessages import (
     Drain,
+    FileTokenStore,
     Limits,
     MessagesClient,
     MessagesError,
+    OAuthToken,
     Retry,
     Routes,
     StaticToken,
     TokenSource,
+    TokenStore,
     errors,
     models,
 )
@@ -50,6 +54,23 @@ def constructing(session: aiohttp.ClientSession) -> None:
     assert_type(source, TokenSource)
     assert_type(Routes.MARKETPLACE.unread, str)
     assert_type(mlmessages.__version__, str)
+
+
+async def authorising() -> None:
+    """Tokens that renew themselves, and where they are kept."""
+    store: TokenStore = FileTokenStore("seller.json")
+    source: TokenSource = OAuthToken(1, "secret", store)
+    MessagesClient(source, seller_id=1)
+    OAuthToken("1", "secret", store=FileTokenStore(Path("seller.json")), base_url="https://api.mercadolibre.com")
+    assert_type(await OAuthToken("1", "secret", store).refresh(), models.Token)
+    loaded = await store.load()
+    assert_type(loaded, models.Token | None)
+    await store.save(models.Token("access", "refresh", datetime.now(UTC), issued_at=None, user_id=5))
+    async with store.lock():
+        pass
+    if loaded is not None:
+        assert_type((loaded.access_token, loaded.refresh_token, loaded.user_id), tuple[str, str | None, str | None])
+        assert_type((loaded.expires_at, loaded.issued_at), tuple[datetime, datetime | None])
 
 
 def misused(client: MessagesClient) -> None:
@@ -122,6 +143,30 @@ async def draining(client: MessagesClient) -> None:
     assert_type(report.set_aside, tuple[models.PackFailure, ...])
     assert_type(report.set_aside[0].error, MessagesError)
     await client.drain().aclose()
+
+
+async def writing(client: MessagesClient, opened: BinaryIO) -> None:
+    """Replies, files and the action guide."""
+    assert_type(await client.send(1, "Hi"), models.Message)
+    file = await client.upload("a.pdf", site_id="MLM")
+    assert_type(file, str)
+    await client.upload(Path("a.pdf"), filename="b.pdf", site_id="MLM")
+    await client.upload(b"x", filename="b.pdf", site_id="MLM")
+    await client.upload(opened, site_id="MLM")
+    await client.send("1", "Hi", to=2, attachments=[file, models.Attachment("a.pdf")])
+    await client.upload("a.pdf")  # type: ignore[call-arg]
+    assert_type(await client.download(file, "a.pdf"), Path)
+    await client.download(models.Attachment("a.pdf"), Path("a"), site_id="MLM", allow_threat=True)
+    reasons = await client.contact_reasons(1)
+    assert_type(reasons, models.Reasons)
+    assert_type((reasons.pack_id, reasons.plain_send), tuple[str, bool])
+    assert_type(reasons.usable, tuple[models.Reason, ...])
+    assert_type(reasons.option("OTHER"), models.Reason | None)
+    option = reasons.options[0]
+    assert_type((option.id, option.cap_available, option.char_limit), tuple[str, int | None, int | None])
+    assert_type(option.templates[0].variables[0].id, str)
+    assert_type(await client.start_conversation(1, "OTHER", text="Hi"), models.Message)
+    await client.start_conversation(1, option.id, template_id="T", variables={"a": 12, "b": "c"})
 
 
 def looking(message: models.Message, status: models.ConversationStatus) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mlmessages.errors import AnswerLost, APIError, BadRequest, Conflict, DecodeError, Forbidden
 from mlmessages.models import Reasons
-from mlmessages.testing import DROP, EXECUTE, Behaviour, Pack, Reply, Sandbox, Send, on
+from mlmessages.testing import DROP, EXECUTE, Behaviour, Message, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock
 from writes.shapes import BUYER, FIRST, executed, payload, posts
 
@@ -314,6 +314,16 @@ async def test_an_excepted_pack_gets_a_plain_message(api: str, pack: Pack) -> No
     assert sent.text == "Hola"
     if api == "domestic":
         assert posts(sandbox)[1].body["to"] == {"user_id": BUYER}  # type: ignore[index]
+
+
+@on_virtual_clock
+async def test_the_recipient_of_an_excepted_pack_is_found_further_back() -> None:
+    """The buyer's message is on the second page: it is read before the plain message goes out."""
+    ours = [Message("Hello", sender="seller", read=True) for _ in range(60)]
+    sandbox = Sandbox([Pack(messages=[Message(), *ours], guide="excepted")])
+    async with client_of(sandbox, api="domestic") as client:
+        await client.start_conversation(FIRST, "OTHER", text="Hola")
+    assert posts(sandbox)[1].body["to"] == {"user_id": BUYER}  # type: ignore[index]
 
 
 @on_virtual_clock

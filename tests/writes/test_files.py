@@ -489,22 +489,6 @@ async def test_a_download_that_breaks_off_begins_again(ending: Any, tmp_path: Pa
     assert len(sandbox.log) == 3
 
 
-@on_virtual_clock
-async def test_a_shorter_second_answer_leaves_nothing_of_the_first(tmp_path: Path) -> None:
-    """The first attempt broke off after more bytes than the file now has."""
-    short = b"short"
-    sandbox, file = with_file(
-        PDF,
-        rules=[
-            on("download", nth=1).do(EXECUTE, Truncate(20_000)),
-            on("download", nth=2).do(Reply(200, short, {"Content-Type": "application/pdf"})),
-        ],
-    )
-    async with client_of(sandbox) as client:
-        saved = await client.download(file, tmp_path / "a", site_id="MLM")
-    assert saved.read_bytes() == short
-
-
 @pytest.mark.parametrize("after", [0.5, 1.5])
 @on_virtual_clock
 async def test_cancelling_leaves_nothing_behind(after: float, tmp_path: Path) -> None:

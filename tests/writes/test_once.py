@@ -322,7 +322,7 @@ async def test_a_message_with_files_is_known_by_them_too() -> None:
     sandbox = Sandbox(1)
     file = sandbox.add_file(b"x")
     async with client_of(sandbox) as client:
-        sandbox.add(on("send").do(EXECUTE, Send(text="Hi", sender="seller"), DROP))
+        sandbox.add(on("send").do(Send(text="Hi", sender="seller"), EXECUTE, DROP))
         sent = await client.send(FIRST, "Hi", attachments=[file])
     assert [attachment.filename for attachment in sent.attachments] == [file]
 

@@ -22,6 +22,7 @@ from writes.shapes import FIRST
 
 MB = 1024 * 1024
 MOST = 25 * MB
+ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
 FILE = "700100200_11111111-2222-3333-4444-555555555555.bin"
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -93,12 +94,25 @@ async def test_25_mb_come_down_in_8_mb_of_memory(tmp_path: Path) -> None:
         assert all(chunk == block for chunk in iter(lambda: file.read(len(block)), b""))
 
 
+@within(10)
+async def test_a_shorter_second_answer_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    """The first attempt stopped in the middle, after more bytes than the file has when it is asked for again."""
+
+    async def answer(wire: Wire, writer: asyncio.StreamWriter) -> None:
+        if len(wire.requests) == 1:
+            writer.write(ENDLESS + b"Content-Length: 99999\r\n\r\n" + bytes(50_000))
+        else:
+            writer.write(ENDLESS + b"Content-Length: 5\r\n\r\nshort")
+        await writer.drain()
+
+    async with server(answer) as wire, client_of(wire.base_url, 0.3) as client:
+        saved = await client.download(FILE, tmp_path / "a", site_id="MLM")
+    assert saved.read_bytes() == b"short"
+
+
 def bomb(size: int) -> bytes:
     packer = zlib.compressobj(9, wbits=31)
     return b"".join([*(packer.compress(bytes(MB)) for _ in range(size // MB)), packer.flush()])
-
-
-ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n"
 
 
 @pytest.mark.parametrize(
