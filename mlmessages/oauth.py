@@ -140,26 +140,22 @@ class OAuthToken:
     async def token(self) -> str:
         """The current access token, which is refreshed first where that is due."""
         await self._look()
-        for _ in range(2):
-            held, good = self._known(), self._is_good()
-            wanted = _now() >= grants.half_life(held) or self._unsaved is not None
-            if good and (not wanted or self._resting()):
-                return held.access_token
-            if not good and self._failure is not None and not self._failure.is_over(self._failure.breath):
-                raise self._failure.again()
-            flight = self._current_flight() or self._take_off()
-            if good:
-                await flight.done_or_slow()
-                return self._known().access_token
-            try:
-                renewed = await flight.result()
-            except Exception:
-                if self._is_good():  # what another process has saved; that it is due can wait
-                    break
+        held, good = self._known(), self._is_good()
+        wanted = _now() >= grants.half_life(held) or self._unsaved is not None
+        if good and (not wanted or self._resting()):
+            return held.access_token
+        if not good and self._failure is not None and not self._failure.is_over(self._failure.breath):
+            raise self._failure.again()
+        flight = self._current_flight() or self._take_off()
+        if good:
+            await flight.done_or_slow()
+            return self._known().access_token
+        try:
+            return (await flight.result()).access_token
+        except Exception:
+            if not self._is_good():
                 raise
-            if renewed.access_token != self._rejected:  # or it was rejected while the flight was landing
-                return renewed.access_token
-        return self._known().access_token
+        return self._known().access_token  # what another process has saved: that it is due can wait
 
     async def rejected(self, token: str) -> None:
         """The server answered 401 to `token`: if it is the current one it is refreshed before it is given out again."""

@@ -188,6 +188,32 @@ async def test_f3_four_sources_on_one_store_send_one_refresh(file: Path) -> None
     assert len(posts(sandbox)) == 1
 
 
+class SlowFirstLook(MemoryStore):
+    """A store whose first reader gets what was there when it asked, long after."""
+
+    def __init__(self, token: Token) -> None:
+        super().__init__(token)
+        self.looks = 0
+
+    async def load(self) -> Token | None:
+        self.looks += 1
+        token = self.token
+        if self.looks == 1:
+            await asyncio.sleep(10)
+        return token
+
+
+@on_virtual_clock
+async def test_f3_a_look_that_comes_late_does_not_bring_the_old_token_back() -> None:
+    """One call reads the store slowly while another refreshes: both end with the new token, after one POST."""
+    sandbox = Sandbox(packs=0)
+    sandbox.oauth.keeps_old = False
+    store = SlowFirstLook(first_token(sandbox, age=4 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        await asyncio.gather(client.unread(), client.unread())
+    assert [(entry.kind, entry.status) for entry in sandbox.log] == [("token", 200), ("listing", 200), ("listing", 200)]
+
+
 # -- F4, F6: a refresh whose answer nobody has ---------------------------------------------------------------------------
 
 
@@ -417,6 +443,21 @@ async def test_f7_invalid_grant_because_another_process_rotated(later: float) ->
         await listing
     assert [(entry.kind, entry.status) for entry in sandbox.log] == [("token", 400), ("listing", 200)]
     assert store.token is not None
+    assert store.token.refresh_token == sandbox.oauth.refresh_token
+
+
+@on_virtual_clock
+async def test_f7_another_process_rotates_while_we_wait_to_try_again() -> None:
+    """Our refresh was lost, and in those two minutes somebody else has saved a newer token: ours is not sent again."""
+    sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
+    store = Unlocked(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        listing = asyncio.ensure_future(client.unread())
+        await asyncio.sleep(60)
+        sandbox.oauth.refresh_elsewhere()
+        store.token = first_token(sandbox)
+        await listing
+    assert len(posts(sandbox)) == 1
     assert store.token.refresh_token == sandbox.oauth.refresh_token
 
 
