@@ -372,7 +372,7 @@ class Intake:
         self.events.emit(event)
         self._parked[pack] = asyncio.get_running_loop().time() + wait
         await self._journal.park(
-            pack.pack_id, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
+            pack.pack_id, pack.count, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
         )
 
     def _forget_tally(self, pack: Pack) -> bool:

@@ -98,7 +98,7 @@ class Store(Protocol):
     def reopen(self, pack_id: str, not_before: float, doubtful: bool) -> None:
         """Owe the pack again, not before a moment. `doubtful`: it may have been marked meanwhile."""
 
-    def park(self, pack_id: str, not_before: float, attempts: int, error: str, doubtful: bool) -> None:
+    def park(self, pack_id: str, count: int, not_before: float, attempts: int, error: str, *, doubtful: bool) -> None:
         """Give the pack up until a moment."""
 
     def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
@@ -302,10 +302,11 @@ class SqliteStore:
             "UPDATE pack SET state = 'open', not_before = ?, doubtful = ? WHERE id = ?", (not_before, doubtful, pack_id)
         )
 
-    def park(self, pack_id: str, not_before: float, attempts: int, error: str, doubtful: bool) -> None:
+    def park(self, pack_id: str, count: int, not_before: float, attempts: int, error: str, *, doubtful: bool) -> None:
         self._db.execute(
-            "UPDATE pack SET state = 'parked', not_before = ?, attempts = ?, error = ?, doubtful = ? WHERE id = ?",
-            (not_before, attempts, error, doubtful, pack_id),
+            "UPDATE pack SET state = 'parked', count = ?, not_before = ?, attempts = ?, error = ?, doubtful = ?"
+            " WHERE id = ?",
+            (min(count, 2**62), not_before, attempts, error, doubtful, pack_id),
         )
 
     def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
@@ -522,8 +523,10 @@ class Journal:
     async def reopen(self, pack_id: str, not_before: float, *, doubtful: bool) -> None:
         await self._write(lambda store: store.reopen(pack_id, not_before, doubtful))
 
-    async def park(self, pack_id: str, not_before: float, attempts: int, error: str, *, doubtful: bool) -> None:
-        await self._write(lambda store: store.park(pack_id, not_before, attempts, error, doubtful))
+    async def park(
+        self, pack_id: str, count: int, not_before: float, attempts: int, error: str, *, doubtful: bool
+    ) -> None:
+        await self._write(lambda store: store.park(pack_id, count, not_before, attempts, error, doubtful=doubtful))
 
     async def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
         await self._write(lambda store: store.acknowledge(pack_id, ids))

@@ -6,7 +6,9 @@ A1 … D13 are the cases of the list of failure modes.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import aclosing
 from email.utils import formatdate
@@ -484,14 +486,19 @@ async def test_rule_3_c6_a_crash_between_two_pages_reads_the_whole_pack_again(
 async def test_rule_4_a10_what_a_lost_answer_marked_is_delivered_although_it_shows_read(
     shows_read: bool, inbox_of: Any, consumer: Any
 ) -> None:
-    """After a lost answer all look read: every id is delivered, and every one is in `unread`."""
+    """After a lost answer all look read, and another message comes later: every id is delivered, every one is in `unread`."""
     sandbox = Sandbox(
         [Pack(messages=5)], behaviour=Behaviour(shows_read=shows_read), rules=[on("mark", nth=1).do(EXECUTE, DROP)]
     )
     async with inbox_of(sandbox) as inbox:
-        await consumer.empty(inbox)
+        reading = asyncio.ensure_future(consumer.empty(inbox))
+        await asyncio.sleep(30)
+        theirs = sandbox.marked_ids()
+        sandbox.send(FIRST)
+        await reading
+    assert len(theirs) == 3
     assert set(consumer.ids) == sandbox.message_ids()
-    assert len(consumer.ids) == 5
+    assert len(consumer.ids) == 6
     assert set(consumer.unread_ids) == sandbox.marked_ids()
 
 
@@ -1038,6 +1045,23 @@ async def test_b14_hidden_messages_are_parked_after_three_gets_and_reopen_when_t
     assert len(consumer.ids) == 51
 
 
+@on_virtual_clock
+async def test_b14_a_restart_costs_no_get_where_no_count_has_changed(inbox_of: Any, consumer: Any) -> None:
+    """Parked, opened by a new message, parked again with the higher count: the next processes leave it alone."""
+    sandbox = Sandbox([Pack(messages=[Message(), Message(hidden=True)])])
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox)
+        sandbox.hide(sandbox.send(FIRST))
+        await consumer.empty(inbox)
+        assert len(inbox.report.parked) == 1
+    before = len(gets(sandbox))
+    for _ in range(2):
+        async with inbox_of(sandbox) as inbox:
+            await consumer.empty(inbox)
+            assert len(inbox.report.parked) == 1
+    assert len(gets(sandbox)) == before
+
+
 @pytest.mark.parametrize("left_meanwhile", [False, True], ids=["count changed", "left the listing and came back"])
 @on_virtual_clock
 async def test_b14_a_crash_does_not_forget_that_the_count_changed(
@@ -1453,6 +1477,53 @@ async def test_d1_cancelling_at_every_await_loses_nothing(tmp_path: Path, inbox_
         assert set(ids(seen)) == sandbox.message_ids() - hidden, k
         assert not lost(sandbox, seen), k
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@on_virtual_clock
+async def test_d2_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
+    tmp_path: Path, inbox_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while the k-th commit is under way in its thread, for every k; the same inbox drains the rest, each once."""
+    loop = asyncio.get_running_loop()
+    for k in itertools.count(1):
+        sandbox = Sandbox(
+            packs=5,
+            rules=[on("mark", nth=1).do(EXECUTE, DROP), on("mark", nth=2).do(Reply(404)), on("mark", nth=3).do(Reply(403))],
+        )
+        seen: list[Delivery] = []
+        commits = itertools.count(1)
+
+        async with inbox_of(sandbox, path=tmp_path / f"{k}.db", concurrency=2) as inbox:
+
+            async def consume() -> None:
+                async for delivery in inbox.drain():
+                    seen.append(delivery)
+                    await delivery.ack()
+
+            task = asyncio.ensure_future(consume())
+
+            def cancelling(name: str) -> None:
+                if name == "before commit" and next(commits) == k:
+                    cancelled = threading.Event()
+                    loop.call_soon_threadsafe(lambda: (task.cancel(), loop.call_soon(loop.call_soon, cancelled.set)))
+                    assert cancelled.wait(30)
+
+            monkeypatch.setattr(crashpoints, "hook", cancelling)
+            await asyncio.gather(task, return_exceptions=True)
+            monkeypatch.setattr(crashpoints, "hook", None)
+            await consume()
+            assert (inbox.report.owed, inbox.report.waiting) == (0, 0), k
+            assert len(inbox.report.parked) == 1, k
+            await asyncio.sleep(3700)
+            await consume()
+        async with inbox_of(sandbox, path=tmp_path / f"{k}.db") as inbox:
+            left_over = [d async for d in inbox.drain()]
+        assert all(d.redelivered for d in left_over)
+        assert len(ids(seen)) == len(set(ids(seen))), k
+        assert set(ids(seen + left_over)) == sandbox.message_ids(), k
+        if not task.cancelled():
+            assert k > 10
+            break
 
 
 @on_virtual_clock

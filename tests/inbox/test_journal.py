@@ -72,9 +72,9 @@ class MemoryStore:
     def reopen(self, pack_id: str, not_before: float, doubtful: bool) -> None:
         self._state[0][pack_id].update(state="open", not_before=not_before, doubtful=int(doubtful))
 
-    def park(self, pack_id: str, not_before: float, attempts: int, error: str, doubtful: bool) -> None:
+    def park(self, pack_id: str, count: int, not_before: float, attempts: int, error: str, *, doubtful: bool) -> None:
         self._state[0][pack_id].update(
-            state="parked", not_before=not_before, attempts=attempts, error=error, doubtful=int(doubtful)
+            state="parked", count=count, not_before=not_before, attempts=attempts, error=error, doubtful=int(doubtful)
         )
 
     def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
@@ -132,11 +132,11 @@ class Wrapped:
         if name not in ("listed", "claim", "read", "reopen", "park", "acknowledge", "reopen_claims"):
             return method
 
-        def write(*args: Any) -> Any:
+        def write(*args: Any, **named: Any) -> Any:
             self.writes += 1
             if self.writes >= self.fail_at:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return method(*args)
+            return method(*args, **named)
 
         return write
 
@@ -238,7 +238,7 @@ def test_dead_claims_become_doubtful(store: Any) -> None:
         for claimed in "234":
             store.claim(claimed)
         store.read("4", [entry("x")], None)
-        store.park("5", 99.0, 1, "why", False)
+        store.park("5", 1, 99.0, 1, "why", doubtful=False)
     with whole(store):
         assert store.reopen_claims(50.0) == 2
     rows = {r.pack_id: (r.state, r.doubtful, r.not_before) for r in store.rows()}
@@ -269,11 +269,11 @@ def test_a_parked_pack_stays_parked_and_keeps_the_count_it_was_parked_with(store
     """A listing does not reopen it, nor hide that its count has changed; 0 says that it had left the listing."""
     with whole(store):
         store.listed([("1", 2, None)], 1.0)
-        store.park("1", 99.0, 3, "why", True)
+        store.park("1", 3, 99.0, 3, "why", doubtful=True)
     with whole(store):
         store.listed([("1", 5, None)], 2.0)
     [row] = store.rows()
-    assert (row.state, row.count, row.attempts, row.error, row.doubtful) == ("parked", 2, 3, "why", 1)
+    assert (row.state, row.count, row.attempts, row.error, row.doubtful) == ("parked", 3, 3, "why", 1)
     with whole(store):
         store.listed([("1", 0, None)], 3.0)
     assert store.rows()[0].count == 0
@@ -545,6 +545,19 @@ async def test_h10_bodies_are_gone_from_every_file_when_a_drain_has_ended(
         assert on_the_disk(tmp_path, consumer.ids[0].encode())
     assert on_the_disk(tmp_path, b"CANARY") == []
     assert on_the_disk(tmp_path, consumer.ids[0].encode()) == ["inbox.db"]
+
+
+@on_virtual_clock
+async def test_h10_what_lay_in_the_file_for_long_is_overwritten_too(tmp_path: Path, inbox_of: Any, consumer: Any) -> None:
+    """Read by one process, which closed it into the file, and acknowledged by the next: no free page holds it."""
+    sandbox = Sandbox([Pack(messages=[Message("CANARY" * length) for length in (1, 20, 5000)]) for _ in range(20)])
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox, ack=False)
+    assert on_the_disk(tmp_path, b"CANARY") == ["inbox.db"]
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox)
+        assert on_the_disk(tmp_path, b"CANARY") == []
+    assert on_the_disk(tmp_path, b"CANARY") == []
 
 
 @on_virtual_clock
