@@ -129,7 +129,8 @@ class StaticToken:
 async def current_token(source: TokenSource) -> Secret:
     """The token of `source`, hidden; `AuthError` if it cannot stand in a header."""
     token = await source.token()
-    token = Secret(token) if isinstance(token, str) else token  # before a traceback can show it
+    if token.__class__ is not Secret:
+        token = Secret(token) if isinstance(token, str) else token  # before a traceback can show it
     if not isinstance(token, Secret) or not _TOKEN.fullmatch(token):  # `str` would make a token of None too
         raise AuthError(
             "the token source returned something that is not an access token: no text, empty, or with blanks or line"

@@ -4,6 +4,10 @@ One function, `_configure`, teaches a converter the shapes. It is used twice. Th
 and raises at the first value that is not of a documented type. Then, and only then, the *forgiving* one reads the same
 JSON wrapped in `_Traced`, which knows each value's path: such a value becomes None and a line in ``problems``, and no
 message is dropped for its shape.
+
+A message of a page is made with what nearly everybody asks for. Its other fields are read when somebody asks for them,
+from the page's body, which is parsed again for that: values take three times the memory of their JSON, and for most of
+them nobody ever asks.
 """
 
 from __future__ import annotations
@@ -11,16 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
-from attrs import asdict, define, evolve, fields, frozen
+from attrs import asdict, evolve, fields, frozen
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
 
 from .errors import DecodeError
 from .models import (
+    LATE_FIELDS,
     Attachment,
     ConversationStatus,
     Message,
@@ -207,160 +210,122 @@ def _kind(value: Any) -> str:
 # -- the shapes --------------------------------------------------------------------------------------------------------
 
 
-_NOTHING: Final[dict[str, Any]] = {}
+_Fields = dict[str, Callable[[Any], Any]]  # of a message: by name, how it is read from the JSON object
 
 
-@define(eq=False)
-class _DraftMessage(Message):
-    """A message in the making, which becomes one when its class is assigned.
-
-    The constructor of a read-only class pays a call for each field: a quarter of what decoding a page took.
-    """
-
-
-@define(eq=False)
-class _DraftModeration(Moderation):
-    """The same for what moderation says of a message, and it says something of nearly every one."""
-
-
-# All messages of a page with the same resources, as nearly all have, share one object: less to make, and less to keep.
-_ID_AND_NAME: Final = itemgetter("id", "name")
-_SHARED: Final[dict[tuple[tuple[str | None, str | None], ...], tuple[Resource, ...]]] = {}
-_MOST_SHARED: Final = 16
-
-
-def _configure(converter: Converter, read: _Readers) -> Converter:
-    """Teach `converter` to structure every model from what `read` reads."""
+def _configure(converter: Converter, read: _Readers) -> _Fields:
+    """Teach `converter` to structure the parts of an answer from what `read` reads; how to read a message's fields."""
 
     def generated(cls: type, **readers: _Reader) -> _Reader:
         overrides = {a.name: override(omit=a.name not in readers) for a in fields(cls)}
         overrides |= {name: override(omit=False, struct_hook=reader) for name, reader in readers.items()}
         return make_dict_structure_fn(cls, converter, _cattrs_detailed_validation=False, **overrides)  # type: ignore[arg-type]
 
-    attachment = generated(
-        Attachment,
-        filename=read.text,
-        original_filename=read.text,
-        type=read.text,
-        size=read.number,
-        potential_security_threat=read.flag,
-        creation_date=read.moment,
-    )
-    resource = generated(Resource, id=read.identifier, name=read.text)
-    paging = generated(Paging, limit=read.number, offset=read.number, total=read.number)
-    text, key, identifier, flag = read.text, read.key, read.identifier, read.flag
-    word, reason, moment = read.word, read.reason, read.moment
-    object_, party, array, body = read.object, read.party, read.array, read.body
+    def dated(cls: type, date: str, alias: str, **readers: _Reader) -> _Reader:
+        """`generated` for a class whose `date` has a second spelling."""
+        structure = generated(cls, **readers, **{date: read.moment})
 
-    # The rest is written out, though cattrs could generate it from overrides, and looks on the spot whether a value
-    # is of its usual type: a page takes half the time (benchmarks/decode.py). All others are for the value's reader.
+        def structure_dated(raw: Any, _: Any) -> Any:
+            made = structure(raw, cls)
+            if getattr(made, date) is None and alias in raw:
+                return evolve(made, **{date: read.moment(raw[alias])})
+            return made
 
-    def structure_attachment(raw: Any, _: Any) -> Attachment:
-        made: Attachment = attachment(raw, Attachment)
-        if made.creation_date is None and "date_created" in raw:
-            return evolve(made, creation_date=moment(raw["date_created"]))
-        return made
-
-    def structure_moderation(raw: Any, _: Any) -> Moderation:
-        get = raw.get
-        made = _DraftModeration(
-            v.lower() if (v := get("status")).__class__ is str else word(v),
-            reason(v) if (v := get("reason")) is not None else None,
-            reason(v) if (v := get("by")) is not None else None,
-            v.lower() if (v := get("source")).__class__ is str else word(v),
-            moment(v if (v := get("moderation_date")) is not None else get("date_moderated")),
-        )
-        made.__class__ = Moderation  # type: ignore[assignment]
-        return made
+        return structure_dated
 
     def structure_status(raw: Any, _: Any) -> ConversationStatus:
-        get = raw.get
-        claims: tuple[str, ...] = ()
-        if get("claim_ids") is not None or get("claim_id") is not None:
-            found = [identifier(claim) for claim in [*(array(get("claim_ids")) or ()), get("claim_id")]]
-            claims = tuple(dict.fromkeys([claim for claim in found if claim is not None]))
-        return ConversationStatus(
-            text(v) if (v := get("path")) is not None else None,
-            v.lower() if (v := get("status")).__class__ is str else word(v),
-            reason(v) if (v := get("substatus")) is not None else None,
-            moment(get("status_date")),
-            flag(get("status_update_allowed")),
-            claims,
-            identifier(v) if (v := get("shipping_id")) is not None else None,
-        )
+        made: ConversationStatus = status(raw, ConversationStatus)
+        claims = [*(read.array(raw.get("claim_ids")) or ()), raw.get("claim_id")]
+        found = [read.identifier(claim) for claim in claims if claim is not None]
+        return evolve(made, claim_ids=tuple(dict.fromkeys(filter(None, found)))) if found else made
 
-    def objects(raw: Any) -> list[Any]:
-        # An empty object stands for nothing in the legacy form.
-        return [item for item in array(raw) or () if (item and item.__class__ is dict) or object_(item)]
-
-    def resources(raw: Any) -> tuple[Resource, ...]:
-        if raw.__class__ is list:
-            try:
-                return _SHARED[tuple(map(_ID_AND_NAME, raw))]
-            except _UNREADABLE:  # KeyError: these are new
-                pass
-        made: tuple[Resource, ...] = tuple([resource(item, Resource) for item in objects(raw)])
-        if len(_SHARED) >= _MOST_SHARED:
-            _SHARED.clear()
-        _SHARED[tuple([(r.id, r.name) for r in made])] = made
-        return made
-
-    def structure_message(raw: Any, _: Any, came: Any = _NOTHING, pack_id: str | None = None) -> Message:
-        get = raw.get
-        date = (v if (v := get("message_date")).__class__ is dict else object_(v) or _NOTHING).get
-        sender = (v if (v := get("from")).__class__ is dict else party(v) or _NOTHING).get
-        recipient = (v if (v := get("to")).__class__ is dict else party(v) or _NOTHING).get
-        made = _DraftMessage(
-            v if (v := get("id")).__class__ is str and v else key(v) or "",
-            v if (v := get("site_id")).__class__ is str else text(v),
-            str(v) if (v := get("client_id")).__class__ is int else identifier(v),
-            str(v) if (v := sender("user_id")).__class__ is int else identifier(v),
-            v if (v := sender("name")).__class__ is str else text(v),
-            text(v) if (v := sender("email")) is not None else None,
-            str(v) if (v := recipient("user_id")).__class__ is int else identifier(v),
-            v.lower() if (v := get("status")).__class__ is str else word(v),
-            text(v) if (v := get("subject")) is not None else None,
-            v if (v := get("text")).__class__ is str else body(v),
-            v if (v := get("text_translated")).__class__ is str else text(v),
-            moment(date("created")),
-            moment(date("received")),
-            moment(date("available")),
-            moment(v) if (v := date("notified")) is not None else None,
-            moment(v) if (v := date("read")) is not None else None,
-            structure_moderation(v, Moderation) if (v := object_(get("message_moderation"))) else None,
-            tuple([structure_attachment(item, Attachment) for item in objects(v)])
-            if (v := get("message_attachments")) is not None
-            else (),
-            resources(v) if (v := get("message_resources")) is not None else (),
-            pack_id,
-            came,
-        )
-        made.__class__ = Message  # type: ignore[assignment]
-        return made
-
-    converter.register_structure_hook(Attachment, structure_attachment)
-    converter.register_structure_hook(Moderation, structure_moderation)
-    converter.register_structure_hook(Resource, resource)
-    converter.register_structure_hook(Paging, paging)
-    converter.register_structure_hook(ConversationStatus, structure_status)
-    converter.register_structure_hook(Message, structure_message)
-    return converter
+    status = generated(
+        ConversationStatus,
+        path=read.text,
+        status=read.word,
+        substatus=read.reason,
+        status_date=read.moment,
+        status_update_allowed=read.flag,
+        shipping_id=read.identifier,
+    )
+    hooks = {
+        Attachment: dated(
+            Attachment,
+            "creation_date",
+            "date_created",
+            filename=read.text,
+            original_filename=read.text,
+            type=read.text,
+            size=read.number,
+            potential_security_threat=read.flag,
+        ),
+        Moderation: dated(
+            Moderation,
+            "moderation_date",
+            "date_moderated",
+            status=read.word,
+            reason=read.reason,
+            by=read.reason,
+            source=read.word,
+        ),
+        Resource: generated(Resource, id=read.identifier, name=read.text),
+        Paging: generated(Paging, limit=read.number, offset=read.number, total=read.number),
+        ConversationStatus: structure_status,
+    }
+    for cls, hook in hooks.items():
+        converter.register_structure_hook(cls, hook)
+    return _message_fields(read, hooks)
 
 
-# A message has four dates and more, most of them the same.
-_STRICT: Final = _configure(Converter(detailed_validation=False), _Readers(moment=lru_cache(256)(_moment)))
-_FORGIVING: Final = _configure(
-    Converter(detailed_validation=False),
-    _Readers(**{a.name: _forgiving(getattr(_Readers(), a.name)) for a in fields(_Readers)}),
+def _message_fields(read: _Readers, hooks: Mapping[type, _Reader]) -> _Fields:
+    def top(key: str, reader: _Reader) -> Callable[[Any], Any]:
+        return lambda raw: reader(raw.get(key))
+
+    def inside(key: str, outer: _Reader, inner: str, reader: _Reader) -> Callable[[Any], Any]:
+        return lambda raw: reader(found.get(inner)) if (found := outer(raw.get(key))) else None
+
+    def one(cls: type) -> _Reader:
+        structure = hooks[cls]
+        return lambda value: structure(found, cls) if (found := read.object(value)) else None
+
+    def each(cls: type) -> _Reader:
+        structure = hooks[cls]  # an empty object stands for nothing in the legacy form
+        return lambda value: tuple([structure(item, cls) for item in read.array(value) or () if read.object(item)])
+
+    dates = ("created", "received", "available", "notified", "read")
+    return {
+        "id": top("id", read.key),
+        "site_id": top("site_id", read.text),
+        "client_id": top("client_id", read.identifier),
+        "sender_id": inside("from", read.party, "user_id", read.identifier),
+        "sender_name": inside("from", read.party, "name", read.text),
+        "sender_email": inside("from", read.party, "email", read.text),
+        "recipient_id": inside("to", read.party, "user_id", read.identifier),
+        "status": top("status", read.word),
+        "subject": top("subject", read.text),
+        "text": top("text", read.body),
+        "text_translated": top("text_translated", read.text),
+        **{name: inside("message_date", read.object, name, read.moment) for name in dates},
+        "moderation": top("message_moderation", one(Moderation)),
+        "attachments": top("message_attachments", each(Attachment)),
+        "resources": top("message_resources", each(Resource)),
+    }
+
+
+_STRICT: Final = Converter(detailed_validation=False)
+_FORGIVING: Final = Converter(detailed_validation=False)
+_STRICT_FIELDS: Final = _configure(_STRICT, _Readers())
+_FORGIVING_FIELDS: Final = _configure(
+    _FORGIVING, _Readers(**{a.name: _forgiving(getattr(_Readers(), a.name)) for a in fields(_Readers)})
 )
-# These take two more arguments than other hooks of cattrs: the object as it came, and the pack.
-_structure_message: Final[Callable[..., Message]] = _STRICT.get_structure_hook(Message)
-_structure_traced: Final[Callable[..., Message]] = _FORGIVING.get_structure_hook(Message)
-
 # Looked up once.
 _STRICT_PARTS: Final[dict[type, _Reader]] = {
     cls: _STRICT.get_structure_hook(cls) for cls in (Paging, ConversationStatus)
 }
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
 
 # The flat form of "one message" that the documentation still prints beside the envelope.
 _FLAT_DATES: Final = {
@@ -372,7 +337,7 @@ _FLAT_DATES: Final = {
 }
 
 
-def _from_flat(raw: dict[str, Any]) -> dict[str, Any]:
+def _from_flat(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The legacy flat form in the spelling of the others."""
     dates = {name: raw[key] for name, keys in _FLAT_DATES.items() for key in reversed(keys) if key in raw}
     # The flat form names the sale in two scalars; a list of resources is what all other forms have.
@@ -388,36 +353,124 @@ def _from_flat(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _wire(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`raw` in the spelling of today."""
+    return _from_flat(raw) if raw.get("id") is None and "message_id" in raw else raw
+
+
+def _late(name: str) -> Callable[[Message], Any]:
+    """What reads the field `name` of a message when somebody asks for it."""
+    strictly, forgivingly = _STRICT_FIELDS[name], _FORGIVING_FIELDS[name]
+
+    def read(message: Message) -> Any:
+        wire = _wire(message.raw)
+        try:
+            return strictly(wire)
+        except _UNREADABLE:
+            return forgivingly(_Traced(wire, "", []))
+
+    return read
+
+
+def _late_problems(message: Message) -> tuple[str, ...]:
+    wire, problems = _wire(message.raw), list[str]()
+    try:
+        for strictly in _STRICT_FIELDS.values():
+            strictly(wire)
+    except _UNREADABLE:
+        traced = _Traced(wire, "", problems)
+        for forgivingly in _FORGIVING_FIELDS.values():
+            forgivingly(traced)
+    return tuple(dict.fromkeys(problems))  # who wrote it is asked for three times
+
+
+def _late_pack(message: Message) -> str | None:
+    return next((r.id for r in message.resources if r.name in ("packs", "pack")), None)
+
+
+LATE_FIELDS.update({name: _late(name) for name in _STRICT_FIELDS})
+LATE_FIELDS.update(problems=_late_problems, pack_id=_late_pack)
+
+
+class _Page:
+    """The body of an answer, for who asks for more of its messages than they were made with."""
+
+    __slots__ = ("_body", "_rows")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._rows: list[dict[str, Any]] | None = None
+
+    def row(self, n: int) -> dict[str, Any]:
+        body, rows = self._body, self._rows  # in this order: another thread may do the same
+        if rows is None:
+            rows = self._rows = parse_json(body)["messages"]
+            self._body = b""
+        return rows[n]
+
+
+class _Draft(Message):
+    """A message in the making, which becomes one when its class is assigned: only of this class it can be written to.
+
+    The constructor of a read-only class pays a call for each field, and leaves none for later.
+    """
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+
+    def __init__(self, id_: str, pack_id: str | None) -> None:
+        self.id = id_
+        if pack_id is not None:
+            self.pack_id = pack_id
+
+    def of(self, page: _Page, row: int) -> None:
+        """Its JSON is there."""
+        self._page = page
+        self._row = row
+
+
 def message(raw: Any, pack_id: str | None = None, path: str = "") -> Message:
     """One message from its JSON object, read from the pack `pack_id`; `DecodeError` if that has no readable id."""
     if raw.__class__ is not dict:
         raise DecodeError("an answer cannot be read", (f"{path or 'message'}: expected an object, found {_kind(raw)}",))
-    wire = _from_flat(raw) if raw.get("id") is None and "message_id" in raw else raw
-    try:
-        made = _structure_message(wire, Message, raw, pack_id)
-    except _UNREADABLE:
-        problems: list[str] = []
-        made = _structure_traced(_Traced(wire, "", problems), Message, raw, pack_id)
-        # Filled in, not evolved: nobody has seen this object yet, and a copy would cost as much as making it.
-        object.__setattr__(made, "problems", tuple(problems))
-    if not made.id or "\0" in made.id:
-        raise DecodeError(
-            "an answer cannot be read", (f"{path}.id: expected an id, found {_kind(wire.get('id'))}".lstrip("."),)
-        )
-    if pack_id is None:
-        named = next((r.id for r in made.resources if r.name in ("packs", "pack")), None)
-        object.__setattr__(made, "pack_id", named)
-    return made
+    found = _wire(raw).get("id")
+    id_ = _lenient(_identifier, found)
+    if id_ is None or "\0" in id_:
+        raise DecodeError("an answer cannot be read", (f"{path}.id: expected an id, found {_kind(found)}".lstrip("."),))
+    draft = _Draft(id_, pack_id)
+    draft.raw = raw
+    draft.__class__ = Message  # type: ignore[assignment]
+    return draft
 
 
-def _messages(rows: list[Any], pack_id: str) -> tuple[Message, ...]:
-    try:  # without looking at each row first, as nearly every page can be read
-        made = tuple([_structure_message(row, Message, row, pack_id) for row in rows])
-    except _UNREADABLE:
-        made = ()
-    if len(made) < len(rows) or "\0" in "".join([row.id for row in made]):
-        made = tuple([message(row, pack_id, f"messages[{i}]") for i, row in enumerate(rows)])
-    return made
+def _messages(rows: list[Any], body: bytes, pack_id: str) -> tuple[Message, ...]:
+    """The messages of a page, with what nearly everybody asks for: whatever of that is of its usual type."""
+    page, made = _Page(body), []
+    for n, row in enumerate(rows):
+        if row.__class__ is not dict or (id_ := row.get("id")).__class__ is not str or not id_ or "\0" in id_:
+            return tuple([message(row, pack_id, f"messages[{i}]") for i, row in enumerate(rows)])
+        draft = _Draft(id_, pack_id)
+        draft.of(page, n)
+        if (text := row.get("text")).__class__ is str:
+            draft.text = text
+        if (status := row.get("status")).__class__ is str:
+            draft.status = status.lower()
+        if (sender := row.get("from")).__class__ is dict:
+            if (user := sender.get("user_id")).__class__ is int:
+                draft.sender_id = str(user)
+            elif user.__class__ is str and user:
+                draft.sender_id = user
+        if (date := row.get("message_date")).__class__ is dict:
+            try:
+                draft.created = _moment(date.get("created"))
+                draft.read = _moment(date.get("read"))
+            except TypeError:
+                pass
+        if not row.get("message_attachments", True):
+            draft.attachments = ()
+        draft.__class__ = Message  # type: ignore[assignment]
+        made.append(draft)
+    return tuple(made)
 
 
 def _part(cls: type, raw: Any) -> Any:
@@ -509,7 +562,7 @@ def message_page(body: bytes, pack_id: str) -> MessagePage:
         pack_id,
         _part(Paging, envelope.get("paging")) or Paging(),
         _part(ConversationStatus, envelope.get("conversation_status")),
-        _messages(rows, pack_id),
+        _messages(rows, body, pack_id),
         _lenient(_number, envelope.get("seller_max_message_length")),
     )
 

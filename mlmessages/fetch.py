@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from typing import Final
 
 from .arguments import digits, whole
@@ -24,15 +24,20 @@ class _Ids:
         self._later = aiter(pack_ids) if isinstance(pack_ids, AsyncIterable) else None
         self._seen: set[str] = set()
 
-    def pull(self) -> str | asyncio.Task[str | None] | None:
-        """The next id; or a task that gets it, None for the end; or None: there is none."""
-        if self._later is not None:
-            return asyncio.create_task(self._pull(self._later))
+    @property
+    def at_once(self) -> bool:
+        """True if `pull` gives the next one; else `wait`."""
+        return self._now is not None
+
+    def pull(self) -> str | None:
+        """The next id; None: there is none."""
         assert self._now is not None
         return next((new for pack_id in self._now if (new := self._new(pack_id)) is not None), None)
 
-    async def _pull(self, source: AsyncIterator[int | str]) -> str | None:
-        async for pack_id in source:
+    async def wait(self) -> str | None:
+        """The next id of an async iterable; None: there is none."""
+        assert self._later is not None
+        async for pack_id in self._later:
             if (new := self._new(pack_id)) is not None:
                 return new
         return None
@@ -74,9 +79,11 @@ class Fetch:
         self._on_close = on_close
         self._ids = _Ids(pack_ids)
         self._more = True
-        self._pulling: asyncio.Task[str | None] | None = None
-        self._reads: set[asyncio.Task[Fetched]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._pulling = False
         self._ready: deque[Fetched] = deque()
+        self._failure: Exception | None = None  # raised when all that was in flight before it has been yielded
+        self._waiter: asyncio.Future[None] | None = None
         self._closed = self._busy = False
 
     def __aiter__(self) -> Fetch:
@@ -94,63 +101,78 @@ class Fetch:
                 self._start()
                 if self._ready:
                     return self._ready.popleft()
-                if not self._reads and self._pulling is None:
+                if not self._under_way:
                     break
-                await self._wait()
-        except Exception:
-            await self.aclose()
-            raise
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
         finally:
+            self._waiter = None
             self._busy = False
         await self.aclose()
-        raise StopAsyncIteration
+        raise self._failure or StopAsyncIteration
 
     async def aclose(self) -> None:
         """End it: what is in flight is cancelled."""
         self._closed = True
-        unfinished: list[asyncio.Task[Fetched] | asyncio.Task[str | None]] = [*self._reads]
-        if self._pulling is not None:
-            unfinished.append(self._pulling)
-        for task in unfinished:
+        under_way = [*self._under_way]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
-        self._reads.clear()
+        self._wake()
+        await asyncio.gather(*under_way, return_exceptions=True)
         self._ready.clear()
-        self._pulling = None
         self._on_close(self)
 
     def _start(self) -> None:
         """Have as many reads in flight as there is room for."""
-        while self._more and self._pulling is None and len(self._reads) + len(self._ready) < self._concurrency:
-            pulled = self._ids.pull()
-            if isinstance(pulled, asyncio.Task):
-                self._pulling = pulled
+        while self._more and not self._pulling and len(self._under_way) + len(self._ready) < self._concurrency:
+            if self._ids.at_once:
+                try:
+                    self._pulled(self._ids.pull())
+                except Exception as error:
+                    self._fail(error)
             else:
-                self._pulled(pulled)
+                self._pulling = True
+                self._under_way.add(asyncio.create_task(self._pull()))
+
+    async def _pull(self) -> None:
+        try:
+            self._pulled(await self._ids.wait())
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._pulling = False
+            self._over()
 
     def _pulled(self, pack_id: str | None) -> None:
         if pack_id is None:
             self._more = False
         else:
-            self._reads.add(asyncio.create_task(self._read(pack_id)))
+            self._under_way.add(asyncio.create_task(self._read(pack_id)))
 
-    async def _wait(self) -> None:
-        """Wait until something is read, or the next id is there."""
-        under_way = self._reads if self._pulling is None else {*self._reads, self._pulling}
-        await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-        if self._closed:
-            return
-        if self._pulling is not None and self._pulling.done():
-            pulled, self._pulling = self._pulling, None
-            self._pulled(pulled.result())
-        for read in [read for read in self._reads if read.done()]:
-            self._reads.discard(read)
-            self._ready.append(read.result())
-
-    async def _read(self, pack_id: str) -> Fetched:
+    async def _read(self, pack_id: str) -> None:
         look = Look()
         try:
             await self._reader.walk(look, pack_id, self._limit, mark=self._mark)
+            self._ready.append(self._reader.conversation(look, pack_id, marked=self._mark))
         except MessagesError as error:
-            return PackFailure(pack_id, error)
-        return self._reader.conversation(look, pack_id, marked=self._mark)
+            self._ready.append(PackFailure(pack_id, error))
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._over()
+
+    def _fail(self, error: Exception) -> None:
+        """Begin nothing more: `error` is not the fault of one pack."""
+        self._failure = self._failure or error
+        self._more = False
+
+    def _over(self) -> None:
+        """The current task is over. A callback of it would tell the consumer a turn of the loop later."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.discard(task)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

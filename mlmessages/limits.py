@@ -81,11 +81,15 @@ class _Line:
         self._waiting: OrderedDict[object, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
         self._busy = False
 
+    def step_up(self) -> bool:
+        """Go to the front of the line if nobody is there; then `leave` must follow."""
+        if self._busy:
+            return False
+        self._busy = True
+        return True
+
     async def enter(self, owner: object) -> None:
-        """Return at the front of the line; `leave` must follow."""
-        if not self._busy:
-            self._busy = True
-            return
+        """Return at the front of the line when it is the owner's turn; `leave` must follow."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, OrderedDict())[turn] = None
         try:
@@ -177,7 +181,8 @@ class Limits:
         loop = self._bind()
         window = self._writing if write else self._reading
         line = window.line
-        await line.enter(owner)
+        if not line.step_up():
+            await line.enter(owner)
         try:
             while (obstacle := self._obstacle(window, loop.time())) is not None:
                 await self._front(obstacle)

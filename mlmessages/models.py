@@ -6,16 +6,15 @@ a network. Buyers' words and names are never part of a ``repr``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from attrs import Attribute, define, field, setters
 
 from .errors import MessagesError
 
-# All are read-only to whoever holds one. Where a page makes fifty of them, `convert` goes around the constructor, which
-# would pay for that.
+# All are read-only to whoever holds one.
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)
@@ -92,8 +91,40 @@ class Resource:
     name: str | None = None
 
 
+class Rows(Protocol):
+    """The JSON of the messages of a page."""
+
+    def row(self, n: int) -> Mapping[str, Any]:
+        """That of the n-th, from 0."""
+        ...
+
+
+# How each field is read from `raw` that nobody has asked for yet; `convert`, which leaves them for later, fills it.
+LATE_FIELDS: Final[dict[str, Callable[[Message], object]]] = {}
+
+
+class _OfPage:
+    """What a message is made of while nobody has asked for all of it: the page that it came with, and its row there."""
+
+    __slots__ = ("_page", "_row")
+    _page: Rows
+    _row: int
+
+    if not TYPE_CHECKING:  # a checker would take every name for a field
+
+        def __getattr__(self, name: str) -> object:  # called for what is not there
+            if name == "raw":
+                value = self._page.row(self._row)
+            elif name in LATE_FIELDS:
+                value = LATE_FIELDS[name](self)
+            else:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
+            object.__setattr__(self, name, value)
+            return value
+
+
 @define(on_setattr=setters.frozen, unsafe_hash=True)
-class Message:
+class Message(_OfPage):
     """One message. It needs an id and nothing else.
 
     A field whose JSON has another type than any documented one is None and is named in `problems`; `raw` is the JSON

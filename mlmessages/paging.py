@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from itertools import pairwise
+from operator import ge
 from typing import Final
 
 from .errors import DecodeError
@@ -63,17 +63,20 @@ class Walk:
         ends.
         """
         rows = page.messages
+        ids = [row.id for row in rows]
         self.pages += 1
-        fresh = tuple({row.id: row for row in rows if row.id not in self._seen}.values())
-        self._seen.update(row.id for row in fresh)
+        fresh = rows
+        if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):
+            fresh = tuple({row.id: row for row in rows if row.id not in self._seen}.values())
+        self._seen.update(ids)
         if len(self._seen) > _MOST_MESSAGES:
             raise DecodeError(f"pack {page.pack_id} cannot be walked: it shows more than {_MOST_MESSAGES} messages")
         total = page.paging.total
-        if self._moved(rows, total):
+        if self._moved(ids, total):
             self._start_over(page.pack_id)
             return fresh
-        idle = all(row.id in self._visited for row in rows)
-        self._visited.update(row.id for row in rows)
+        idle = self._visited.issuperset(ids)
+        self._visited.update(ids)
         full = len(rows) >= min(self.limit, page.paging.limit or self.limit)
         self._count(page, idle=idle, full=full)
         finished = total is not None and self.offset + len(rows) >= total
@@ -83,12 +86,12 @@ class Walk:
         self.offset += max(len(rows) - 1, min(len(rows), 1))
         return fresh
 
-    def _moved(self, rows: tuple[Message, ...], total: int | None) -> bool:
+    def _moved(self, ids: list[str], total: int | None) -> bool:
         """True if rows may have slipped past between the last page and this one."""
         shrank = total is not None and self._total is not None and total < self._total
-        if not rows or not self._anchored:
+        if not ids or not self._anchored:
             return (shrank and self.offset > 0) or (self._anchored and total is None)
-        return not any(row.id in self._visited for row in rows)
+        return self._visited.isdisjoint(ids)
 
     def _count(self, page: MessagePage, *, idle: bool, full: bool) -> None:
         """Count the pages in a row that show nothing new, where they reach beyond what is known."""
@@ -146,7 +149,7 @@ def newest_first(messages: Iterable[Message]) -> tuple[Message, ...]:
     """`messages` with the newest first; the server's own order decides between equal dates."""
     rows = tuple(messages)
     dates = [row.created for row in rows if row.created is not None]
-    if len(dates) == len(rows) and all(later >= earlier for later, earlier in pairwise(dates)):  # as nearly always
+    if len(dates) == len(rows) and all(map(ge, dates, dates[1:])):  # as nearly always
         return rows
     dated = _dated(rows)
     if dated[0][0] < dated[-1][0]:

@@ -140,7 +140,7 @@ class Reader:
             look.pages += 1
             look.status = look.status or page.conversation
             reached("page read")
-            if not first and any(self._is_unread(row) for row in fresh):
+            if not first and self._unread(fresh):
                 look.unread_offsets.append(offset)
             if until is not None and until(page):
                 return
@@ -162,12 +162,11 @@ class Reader:
 
     def conversation(self, look: Look, pack_id: str, *, marked: bool) -> Conversation:
         """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""
-        shown: dict[str, Message] = {}
-        for row in look.messages:
-            shown.setdefault(row.id, row)
+        shown = {row.id: row for row in look.messages}
+        if len(shown) < len(look.messages):
+            shown.update({row.id: row for row in reversed(look.messages)})
         messages = newest_first(shown.values())
-        unread = tuple(row for row in reversed(messages) if self._is_unread(row))
-        return Conversation(pack_id, look.status, messages, unread, marked)
+        return Conversation(pack_id, look.status, messages, tuple(self._unread(reversed(messages))), marked)
 
-    def _is_unread(self, message: Message) -> bool:
-        return message.read is None and not message.is_from(self.seller_id)
+    def _unread(self, messages: Iterable[Message]) -> list[Message]:
+        return [row for row in messages if row.read is None and row.sender_id != self.seller_id]

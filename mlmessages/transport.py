@@ -151,7 +151,7 @@ class Transport:
             if sink is not None and 200 <= answer.status < 300 and not answer.content_type.endswith("json"):
                 fault = await _pour(answer, sink)
             else:  # errors come as JSON, also where a file was asked for
-                body, fault = await _whole(answer)
+                body, fault = await _read(answer)
         finally:
             answer.close() if fault else answer.release()
         if 200 <= answer.status < 300:
@@ -204,31 +204,25 @@ async def _pour(answer: aiohttp.ClientResponse, sink: Sink) -> Fault | None:
         await sink.write(chunk)
 
 
-async def _whole(answer: aiohttp.ClientResponse) -> tuple[bytes, Fault | None]:
-    try:
-        return await _read(answer), None
-    except ValueError:
-        return b"", Fault.TOO_LARGE
-    except (aiohttp.ClientError, OSError) as error:
-        return b"", _broken(error)
-
-
 def _broken(error: Exception) -> Fault:
     return Fault.LATE if isinstance(error, TimeoutError) else Fault.CUT_OFF
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The decoded body; `ValueError` where it is larger than `MOST_BYTES`."""
-    length = answer.content_length
-    if length is not None and length <= MOST_BYTES and "Content-Encoding" not in answer.headers:
-        return await answer.read()
-    chunks, size = [], 0
-    async for chunk in answer.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MOST_BYTES:
-            raise ValueError("too large")
-    return b"".join(chunks)
+async def _read(answer: aiohttp.ClientResponse) -> tuple[bytes, Fault | None]:
+    """The decoded body, or why there is none; no more than `MOST_BYTES` are held."""
+    try:
+        length = answer.content_length
+        if length is not None and length <= MOST_BYTES and "Content-Encoding" not in answer.headers:
+            return await answer.read(), None
+        chunks, size = [], 0
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MOST_BYTES:
+                return b"", Fault.TOO_LARGE
+        return b"".join(chunks), None
+    except (aiohttp.ClientError, OSError) as error:
+        return b"", _broken(error)
 
 
 def _client_timeout(total: float) -> aiohttp.ClientTimeout:

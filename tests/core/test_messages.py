@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import re
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -575,6 +577,45 @@ def test_a_spoilt_flat_message_is_kept_too(data: st.DataObject) -> None:
     one = single_message(dump(raw))
     assert one.id == "aa11bb22cc33dd44ee55ff6677889900"
     assert all(PROBLEM.fullmatch(problem) for problem in one.problems)
+
+
+FIELDS_OF_A_MESSAGE = [field.name for field in attrs.fields(Message)]
+
+
+@given(st.data())
+def test_a_message_of_a_page_says_the_same_whatever_is_asked_first(data: st.DataObject) -> None:
+    """Any field asked for alone, or all in any order, of any spoilt message: as of the message read by itself."""
+    row = documented_message()
+    for path in data.draw(st.lists(st.sampled_from(sorted(KINDS, key=str)), max_size=3)):
+        put(row, path, data.draw(anything))
+    text = dump({"messages": [row, documented_message()]})
+    alone = message(wire.parse_json(dump(row)), "1")
+    for name in FIELDS_OF_A_MESSAGE:
+        assert getattr(message_page(text, "1").messages[0], name) == getattr(alone, name)
+    one = message_page(text, "1").messages[0]
+    for name in data.draw(st.permutations(FIELDS_OF_A_MESSAGE)):
+        assert getattr(one, name) == getattr(alone, name)
+
+
+def test_a_message_that_nobody_has_looked_at_is_whole_in_its_copies(parser: str) -> None:
+    """A copy, a pickle and an `evolve` of a message of a page have every field, as the message itself."""
+    text = dump({"messages": [documented_message()]})
+    whole = values(message_page(text, "1").messages[0])
+    for copied in (copy.copy, copy.deepcopy, attrs.evolve, lambda one: pickle.loads(pickle.dumps(one))):
+        assert values(copied(message_page(text, "1").messages[0])) == whole
+    assert message_page(text, "1").messages[0] == message_page(text, "2").messages[0]
+
+
+@pytest.mark.parametrize("of_a_page", [False, True])
+def test_a_field_that_no_message_has_is_an_attribute_error(of_a_page: bool) -> None:
+    """A misspelt field is an `AttributeError` that names it, and nothing that a message has can be changed or added."""
+    one = message_page(dump({"messages": [documented_message()]}), "1").messages[0] if of_a_page else Message("a")
+    assert not hasattr(one, "txet")
+    with pytest.raises(AttributeError, match="'Message' object has no attribute 'txet'"):
+        _ = one.txet  # type: ignore[attr-defined]
+    for name in (*FIELDS_OF_A_MESSAGE, "txet"):
+        with pytest.raises(AttributeError):
+            setattr(one, name, "something else")
 
 
 def test_problems_say_where_and_why() -> None:

@@ -190,15 +190,22 @@ async def test_wrong_ids_are_refused_before_anything_is_sent(wrong: object) -> N
 
 @on_virtual_clock
 async def test_what_the_source_raises_comes_out() -> None:
-    """An error of the iterable ends the fetch with that error, and leaves no task."""
+    """An error of the iterable ends the fetch with that error, after what was read before it; it leaves no task."""
     sandbox = Sandbox(packs=3)
 
     def broken() -> Iterator[str]:
-        yield sandbox.pack_ids()[0]
+        yield from sandbox.pack_ids()[:2]
         raise OSError("the disk is gone")
 
+    async def broken_later() -> AsyncIterator[str]:
+        for pack_id in broken():
+            yield pack_id
+
     async with client_of(sandbox, limits=Limits(**PLENTY)) as client:
-        with pytest.raises(OSError, match="the disk"):
-            async for _ in client.fetch(broken()):
-                pass
+        for source in (broken(), broken_later()):
+            found = []
+            with pytest.raises(OSError, match="the disk"):
+                async for fetched in client.fetch(source):
+                    found.append(fetched.pack_id)
+            assert sorted(found) == sandbox.pack_ids()[:2]
         assert len([t for t in asyncio.all_tasks() if "_read" in repr(t)]) == 0
