@@ -18,19 +18,25 @@ _MOST_MESSAGES: Final = 100_000  # a server that invents messages without end is
 class Walk:
     """The way through one conversation: `offset` is where to ask next, until `done`.
 
-    It advances by the rows that were returned, never by those that were asked for, and asks for one row again as an
-    anchor: a page that shows nothing of the walk so far means that rows moved to the left unseen (a message was hidden)
-    or that a whole page of them arrived, and the walk starts over. It is over when a page is short, both of what was
-    asked and of its own `paging.limit`, *and* its `total` says so; ``total`` alone and shortness alone each lose rows
-    on some server [observed]. Two pages without anything new end it too.
+    It advances by the rows that were returned, never by those that were asked for, and asks for the furthest row again,
+    as an anchor: a page that shows nothing of the walk so far means that rows moved to the left unseen (a message was
+    hidden) or that a whole page of them arrived, and the walk starts over. It is over when a page is short, both of
+    what was asked and of its own `paging.limit`, *and* its `total` says so; ``total`` alone and shortness alone each
+    lose rows on some server [observed]. Two pages in a row that show nothing behind the furthest row end it too.
+
+    Where messages arrive, a page can show known rows alone, and says nothing of the end. If `total` has not grown by as
+    many, it starts over, too: from the top, arrivals are seen, and a server that repeats itself is found out.
     """
 
     __slots__ = (
         "_anchored",
-        "_exhausted",
+        "_doubted",
+        "_endings",
         "_frontier",
         "_fruitless",
-        "_idle",
+        "_furthest",
+        "_leapt",
+        "_longest",
         "_restarts",
         "_seen",
         "_total",
@@ -43,18 +49,24 @@ class Walk:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.offset = 0
         self.done = False
         self.pages = 0  # taken, by all attempts
         self._seen: set[str] = set()  # by all attempts
-        self._visited: set[str] = set()  # by this attempt
-        self._anchored = False
-        self._total: int | None = None
-        self._idle = 0  # pages in a row that show nothing new where there might be
-        self._exhausted = False  # two of them
+        self._longest = 0  # a server may give fewer rows than asked for without saying so
         self._restarts = 0
+        self._doubted: tuple[list[str], int] | None = None  # known rows in the place of others; how many were known
+        self._begin()
+
+    def _begin(self) -> None:
+        self.offset = 0
+        self._visited: set[str] = set()  # by this attempt
+        self._furthest: str | None = None  # the last row, and where it stands
+        self._frontier = -1
+        self._anchored = False
+        self._leapt = False  # the offset lies behind the furthest row, where arrivals should move it meanwhile
+        self._total: int | None = None
+        self._endings = 0  # pages in a row that show nothing behind the furthest row
         self._fruitless = 0  # pages in a row without anything new, whyever
-        self._frontier = -1  # where the furthest known row stands
 
     def take(self, page: MessagePage) -> tuple[Message, ...]:
         """Take the page asked for at `offset` in; what it shows that no page before it did.
@@ -70,63 +82,83 @@ class Walk:
             fresh = tuple({row.id: row for row in rows if row.id not in self._seen}.values())
         self._seen.update(ids)
         if len(self._seen) > _MOST_MESSAGES:
-            raise DecodeError(f"pack {page.pack_id} cannot be walked: it shows more than {_MOST_MESSAGES} messages")
-        total = page.paging.total
-        if self._moved(ids, total):
-            self._start_over(page.pack_id)
-            return fresh
-        idle = self._visited.issuperset(ids)
-        self._visited.update(ids)
-        full = len(rows) >= min(self.limit, page.paging.limit or self.limit)
-        self._count(page, idle=idle, full=full)
-        finished = total is not None and self.offset + len(rows) >= total
-        self.done = (finished and not full) or self._exhausted
-        # The last row is asked for again, as the anchor of the next page; a page of one row has none to spare.
-        self._anchored = len(rows) > 1
-        self.offset += max(len(rows) - 1, min(len(rows), 1))
+            raise _unwalkable(page, f"it shows more than {_MOST_MESSAGES} messages")
+        if self._moved(ids, page.paging.total):
+            self._go_back(page)
+        else:
+            self._go_on(page, ids)
         return fresh
 
     def _moved(self, ids: list[str], total: int | None) -> bool:
         """True if rows may have slipped past between the last page and this one."""
+        if self._anchored and (ids or self._leapt):
+            return self._visited.isdisjoint(ids)
         shrank = total is not None and self._total is not None and total < self._total
-        if not ids or not self._anchored:
-            return (shrank and self.offset > 0) or (self._anchored and total is None)
-        return self._visited.isdisjoint(ids)
+        return (shrank and self.offset > 0) or (self._anchored and total is None)
 
-    def _count(self, page: MessagePage, *, idle: bool, full: bool) -> None:
-        """Count the pages in a row that show nothing new, where they reach beyond what is known."""
-        rows, total = page.messages, page.paging.total
-        reach = self.offset + len(rows) - 1
+    def _go_on(self, page: MessagePage, ids: list[str]) -> None:
+        total, reach = page.paging.total, self.offset + len(ids) - 1
         arrived = max(total - self._total, 0) if total is not None and self._total is not None else 0
-        self._frontier += arrived  # they pushed it further
         self._total = total
-        if not idle:
-            self._idle = self._fruitless = 0
-            self._exhausted = False
-            self._frontier = max(self._frontier, reach)
+        self._frontier += arrived  # they pushed it further
+        full = len(ids) >= min(self.limit, page.paging.limit or self.limit)
+        if not self._visited.issuperset(ids):
+            self._visited.update(ids)
+            self._endings = self._fruitless = 0
+            if reach >= self._frontier:
+                self._furthest, self._frontier = ids[-1], reach
+        elif not ids or (ids[-1] == self._furthest and not full and len(ids) < self._longest):
+            self._endings += 1
+            self._count(page)
+        elif reach > self._frontier and not self._has_grown():
+            doubted, self._doubted = self._doubted, (ids, len(self._seen))
+            if doubted == self._doubted:  # and nothing new at the top: it is the same wherever one asks
+                self.done = True
+            else:
+                self._go_back(page)
             return
+        else:
+            self._endings = 0
+            self._count(page)
+        finished = total is not None and reach + 1 >= total
+        # The last of them has to look behind: a server may return fewer rows than there are at any time.
+        self.done = (finished and not full) or (self._endings >= 2 and not ids)
+        self._longest = max(self._longest, len(ids))
+        self._advance(len(ids), reach, arrived)
+
+    def _has_grown(self) -> bool:
+        """True if it started over because known rows stood in the place of others, and found that some had arrived."""
+        return self._doubted is not None and self._doubted[1] < len(self._seen)
+
+    def _count(self, page: MessagePage) -> None:
         self._fruitless += 1
         if self._fruitless > _MOST_FRUITLESS:
-            raise DecodeError(
-                f"pack {page.pack_id} cannot be walked: messages arrive faster than it is read; try again"
-            )
-        # The last of them has to look beyond what is known: not only the last page of a conversation may be short.
-        beyond = not rows or reach > self._frontier
-        if beyond or (reach == self._frontier and not full and not arrived):
-            self._idle += 1
-        self._exhausted = self._idle >= 2 and (beyond or total is None)
+            raise _unwalkable(page, "messages arrive faster than it is read; try again")
 
-    def _start_over(self, pack_id: str) -> None:
+    def _advance(self, rows: int, reach: int, arrived: int) -> None:
+        """Ask for the furthest row again, where it will stand; a page of one row has none to spare for that."""
+        self._anchored = rows > 1
+        self._leapt = self._anchored and self._fruitless > 0 and arrived > 0
+        if self._anchored:
+            self.offset = max(reach, self._frontier) + (arrived if self._leapt else 0)
+        elif rows:
+            self.offset += 1
+
+    def _go_back(self, page: MessagePage) -> None:
+        """To the furthest row, if it leapt from there; else to the beginning."""
+        if self._leapt:  # fewer have arrived than before
+            self._leapt = False
+            self._count(page)
+            self.offset = self._frontier
+            return
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
-            raise DecodeError(
-                f"pack {pack_id} cannot be walked: it changed {self._restarts} times while it was read; try again"
-            )
-        self.offset = self._idle = self._fruitless = 0
-        self._frontier = -1
-        self._anchored = False
-        self._total = None
-        self._visited.clear()
+            raise _unwalkable(page, f"it changed {self._restarts} times while it was read; try again")
+        self._begin()
+
+
+def _unwalkable(page: MessagePage, why: str) -> DecodeError:
+    return DecodeError(f"pack {page.pack_id} cannot be walked: {why}")
 
 
 def _dated(messages: Iterable[Message]) -> list[tuple[datetime, Message]]:

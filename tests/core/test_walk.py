@@ -208,6 +208,49 @@ def test_c1_a_message_arrives_after_every_page(limit: int) -> None:
     assert missed(server, old(12), walked(server, limit)) == set()
 
 
+@settings(max_examples=300)
+@given(
+    many=st.integers(0, 40),
+    limit=st.integers(2, 12),
+    size=st.integers(2, 12),
+    told=st.sampled_from(["size", "asked", None]),
+    paging=st.booleans(),
+    after=st.dictionaries(
+        st.integers(1, 40), st.integers(1, 6).map(lambda many: lambda s: s.arrive(many)), max_size=30
+    ),
+)
+def test_c1_arrivals_end_no_walk_where_no_total_tells_of_them(
+    many: int, limit: int, size: int, told: str | None, paging: bool, after: dict[int, Any]
+) -> None:
+    """Messages arrive between any pages, and `total` is absent: all is shown, or it is refused, never a part of it."""
+    server = Server(old(many), (size,), None, told, after, paging)
+    with suppress(DecodeError):
+        assert missed(server, old(many), walked(server, limit)) == set()
+
+
+@pytest.mark.parametrize("total", [HONEST, None])
+@pytest.mark.parametrize(("limit", "arriving", "times"), [(2, 1, 2), (2, 1, 20), (3, 1, 20), (10, 9, 2), (10, 3, 20)])
+def test_c1_a_conversation_that_grows_by_less_than_a_page_at_a_time_is_walked_to_its_end(
+    limit: int, arriving: int, times: int, total: str | None
+) -> None:
+    """A page of known rows alone is no end, and no reason to give up."""
+    after = {call: lambda server: server.arrive(arriving) for call in range(1, times + 1)}
+    server = Server(old(30), total=total, after=after)
+    assert missed(server, old(30), walked(server, limit)) == set()
+    assert server.calls < 120
+
+
+def test_c1_a_total_that_hidings_keep_from_growing_ends_no_walk() -> None:
+    """One arrives and one far behind is hidden, twice, between pages of two rows: the rest is shown all the same."""
+
+    def change(server: Server) -> None:
+        server.arrive()
+        server.hide(-1)
+
+    server = Server(old(30), (2,), limit="asked", after={1: change, 2: change})
+    assert missed(server, old(30), walked(server, 50)) == set()
+
+
 def test_c1_short_pages_and_arrivals_do_not_end_the_walk_early() -> None:
     """A server that returns fewer rows than its `paging.limit` says, and two arrivals: the last message is shown."""
     server = Server(old(3), sizes=(2, 1), limit="asked", after={2: lambda s: s.arrive(2)})
@@ -329,10 +372,10 @@ def test_c8_an_empty_page_in_the_middle_ends_it_after_two() -> None:
 
 
 def test_c8_a_repeated_page_ends_it() -> None:
-    """A server that ignores the offset shows each message once and is asked three times."""
+    """A server that ignores the offset shows each message once and is asked four times: twice from the top."""
     server = Odd(["a", "b", "c"])
     assert walked(server, 3) == ["a", "b", "c"]
-    assert server.calls == 3
+    assert server.calls == 4
 
 
 def test_c8_a_page_longer_than_asked_is_used_whole() -> None:
