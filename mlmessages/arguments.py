@@ -157,10 +157,10 @@ def attachment_id(value: object) -> str:
     )
 
 
-def attachment_ids(values: Iterable[object]) -> list[str]:
+def attachment_ids(values: object) -> list[str]:
     """The ids of a message's attachments; `ValueError` where one is wrong, and beyond 25 [documented]."""
-    if isinstance(values, (str, bytes)):
-        raise ValueError("attachments must be a list of ids, not one text")
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ValueError(f"attachments must be a list of ids, not {show(values)}")
     ids = [attachment_id(value) for value in values]
     if len(ids) > MOST_ATTACHMENTS:
         raise ValueError(f"a message has at most {MOST_ATTACHMENTS} attachments, not {len(ids)}")

@@ -146,7 +146,9 @@ class _Exchange:
                 failure = error
                 if outcome(error) is Outcome.NOT_EXECUTED:
                     self._tally.in_doubt = was_in_doubt
-                sent = sent and not isinstance(error, NotSent)
+                if sent and isinstance(error, NotSent):
+                    sent = False
+                    self._tally.requests -= 1
                 answered = isinstance(error, (APIError, DecodeError)) and not isinstance(error, RateLimited)
                 wait = self._pause(permit, error) if isinstance(error, RateLimited) else 0.0
                 if not isinstance(error, Unauthorized):
@@ -159,12 +161,10 @@ class _Exchange:
                 self._session.limits.release(permit, sent=sent, answered=answered)
                 if self._session.events and sent:
                     self._tell(permit, status, failure)
-            if self._refreshed:
+            await source.rejected(token)
+            if self._refreshed or await current_token(source) == token:
                 return Failed(rejection)
             self._refreshed = True
-            await source.rejected(token)
-            if await current_token(source) == token:
-                return Failed(rejection)
 
     def _tell(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
         request = self._request

@@ -6,6 +6,7 @@ The one place that knows aiohttp's client.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -21,6 +22,8 @@ from .wire import Body, Fault, Request, Response, Sink
 MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer as decoded: a small gzip can be a large one
 MOST_OF_A_FILE: Final = 25 * 1024 * 1024  # documented: no attachment is larger
 _CHUNK: Final = 128 * 1024
+_LONG: Final = 16  # characters of a secret that can be no part of a word
+_COMMON: Final = 8  # letters of what may be one
 
 
 class _Dropped(Exception):
@@ -157,11 +160,23 @@ class Transport:
         if 200 <= answer.status < 300:
             return Response(answer.status, body, answer.headers, fault)
         # Whatever a refusal says, in its headers too, goes into an error message: it must not echo a secret.
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        for secret in secrets:
-            headers = {name: value.replace(secret, "***") for name, value in headers.items()}
-            body = body.replace(secret.encode(), b"***")
+        headers = {name.lower(): _masked(value, secrets) for name, value in answer.headers.items()}
+        body = _masked(body.decode("latin-1"), secrets).encode("latin-1")  # whatever the bytes are
         return Response(answer.status, body, headers, fault, time.time())
+
+
+def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
+    """`text` without the `secrets`.
+
+    A short one, such as tests have, is looked for as a word of its own, and not if it is a common word: what a server
+    says of a token would become unreadable, and with it what to do.
+    """
+    for secret in secrets:
+        if len(secret) >= _LONG:
+            text = text.replace(secret, "***")
+        elif not (secret.isalpha() and len(secret) < _COMMON):
+            text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "***", text)
+    return text
 
 
 def _headers(request: Request, token: Secret) -> dict[str, str]:

@@ -28,8 +28,8 @@ _log: Final = logging.getLogger("mlmessages")
 
 _LIMIT: Final = 50
 _SHORTEST_CAP: Final = 350  # documented, for domestic sites and for the action guide, where nothing else is said
-_SHORTEST_ECHO: Final = 4  # of a message, in what a server says: less is a coincidence
-_LONGEST_ECHO: Final = 20
+_ECHO: Final = 8  # letters and digits of a message, in what a server says: less is a coincidence
+_SHORTEST_ECHO: Final = 4  # of a message that is no longer
 
 # Whom to write to where Mercado Libre's agent speaks for the buyer and has not written yet [documented].
 _AGENTS: Final = {
@@ -174,6 +174,8 @@ class Writer:
         body: dict[str, object] = {"option_id": name_in_body("option_id", option_id)}
         if (text is None) is (template_id is None):
             raise ValueError("an option takes either a text or a template_id")
+        if variables is not None and not isinstance(variables, Mapping):
+            raise ValueError("variables must be a mapping of names to values")
         if variables and template_id is None:
             raise ValueError("variables are those of a template: template_id is missing")
         filled: list[dict[str, object]] = [
@@ -317,7 +319,7 @@ class Writer:
 def _files(attachments: Iterable[str | Attachment]) -> list[str]:
     if isinstance(attachments, Attachment):
         raise ValueError("attachments must be a list, not one attachment")
-    if isinstance(attachments, (str, bytes)):
+    if isinstance(attachments, (str, bytes)) or not isinstance(attachments, Iterable):
         return attachment_ids(attachments)  # which says what is wrong
     return attachment_ids([a.filename if isinstance(a, Attachment) else a for a in attachments])
 
@@ -364,10 +366,9 @@ def _same(shown: str | None, sent: str) -> bool:
 
 
 def _without_words(error: APIError, written: list[Words]) -> APIError:
-    """`error`, without the server's words where they quote the message."""
-    samples = [Words(" ".join(text.split())[:_LONGEST_ECHO]) for text in written]
-    said = f"{error.code} {error.message}".lower()
-    if not any(len(sample) >= _SHORTEST_ECHO and sample.lower() in said for sample in samples):
+    """`error`, without the server's words where they quote the message, or some of it."""
+    said = _letters(f"{error.code} {error.message}")
+    if not any(_quotes(said, Words(_letters(text))) for text in written):
         return error
     return type(error)(
         error.status,
@@ -377,6 +378,16 @@ def _without_words(error: APIError, written: list[Words]) -> APIError:
         hint=error.hint,
         retry_after=error.retry_after,
     )
+
+
+def _letters(text: str) -> str:
+    """Its letters and digits: blanks, punctuation and case are what an echo changes."""
+    return "".join(filter(str.isalnum, text)).lower()
+
+
+def _quotes(said: str, text: Words) -> bool:
+    length = min(_ECHO, len(text))
+    return length >= _SHORTEST_ECHO and any(said[i : i + length] in text for i in range(len(said) - length + 1))
 
 
 def _told(message: Message, pack: str) -> Message:

@@ -1,4 +1,6 @@
-"""Closing a drain in the middle of a mark that takes several requests: what the mark showed is not lost."""
+"""Closing a drain in the middle of a mark that takes several requests: what the mark showed is not lost. And what
+whoever iterates is told when the client is left.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from mlmessages import Limits
+from mlmessages import Drain, Limits, MessagesClient
+from mlmessages.fetch import Fetch
 from mlmessages.testing import EXECUTE, Behaviour, Delay, Garbage, Message, Pack, Reply, Rule, Sandbox, Send, on
 from worlds import client_of, lost, on_virtual_clock
 
@@ -85,3 +88,57 @@ async def test_a_mark_that_waits_after_a_429_is_not_waited_for() -> None:
         await drain.aclose()
         assert asyncio.get_running_loop().time() < 2
     assert sandbox.unread == 1
+
+
+# -- the client is left while somebody iterates ------------------------------------------------------------------------
+
+
+def opened(what: str, client: MessagesClient, sandbox: Sandbox) -> Drain | Fetch:
+    return client.drain() if what == "drain" else client.fetch(sandbox.pack_ids())
+
+
+@pytest.mark.parametrize("what", ["drain", "fetch"])
+@pytest.mark.parametrize("begun", [False, True])
+@on_virtual_clock
+async def test_what_the_client_cut_off_has_not_come_to_its_end(what: str, begun: bool) -> None:
+    """Whoever goes on after the client was left is told so, every time: an `async for` does not look complete."""
+    sandbox = Sandbox(packs=5)
+    async with client_of(sandbox) as client:
+        found = opened(what, client, sandbox)
+        if begun:
+            await anext(found)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            await anext(found)
+    await found.aclose()
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        await anext(found)
+
+
+@pytest.mark.parametrize("what", ["drain", "fetch"])
+@on_virtual_clock
+async def test_whoever_waits_while_the_client_is_left_is_told_too(what: str) -> None:
+    """A task that waits for the next one gets the error as well, not an end."""
+    sandbox = Sandbox(packs=5, rules=[on("peek").do(*SLOWLY)])
+    async with client_of(sandbox) as client:
+        waiting = asyncio.ensure_future(anext(opened(what, client, sandbox)))
+        await asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="the client is closed"):
+        await waiting
+
+
+@pytest.mark.parametrize("what", ["drain", "fetch"])
+@pytest.mark.parametrize("how", ["its end", "aclose"])
+@on_virtual_clock
+async def test_what_was_over_before_the_client_was_left_is_over(what: str, how: str) -> None:
+    """After its natural end, and after the user's own `aclose`, there is nothing more, also when the client is left."""
+    sandbox = Sandbox(packs=5)
+    async with client_of(sandbox) as client:
+        found = opened(what, client, sandbox)
+        if how == "aclose":
+            await anext(found)
+            await found.aclose()
+        else:
+            assert len([c async for c in found]) == 5
+    with pytest.raises(StopAsyncIteration):
+        await anext(found)

@@ -76,13 +76,14 @@ async def test_the_same_token_again_means_unauthorized() -> None:
 
 @on_virtual_clock
 async def test_a_second_401_is_final() -> None:
-    """A source with one bad token after another is asked for one more, not for all of them."""
+    """A source with one bad token after another is asked for one more, not for all of them, and told of both."""
     sandbox = Sandbox(packs=1)
     vault = Vault(*(f"APP_USR-{n}" for n in range(9)))
     async with sandbox.session() as session, client_with(vault, sandbox, session) as client:
         with pytest.raises(Unauthorized):
             await client.page(FIRST)
     assert len(sandbox.log) == 2
+    assert vault.rejections == ["APP_USR-0", "APP_USR-1"]
 
 
 @on_virtual_clock

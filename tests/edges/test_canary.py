@@ -17,7 +17,7 @@ import pytest
 
 from edges.sockets import PACK, Answer, Wire, answering, client_at, repeating, saying, server, within
 from mlmessages import Limits, MessagesClient, Retry, StaticToken
-from mlmessages.errors import MessagesError
+from mlmessages.errors import Forbidden, MessagesError
 
 TOKEN = "APP_USR-canary-7f3a/9c+token=="
 WORDS = "canary words of a buyer"
@@ -196,6 +196,31 @@ async def test_no_failed_connection_tells(url: str, heard: Heard) -> None:
             report = [line for line in outputs(error) if "canary-free" not in line]
             assert_clean(report)
     assert_clean([line for line in heard.lines if "canary-free" not in line])
+
+
+@pytest.mark.parametrize("token", ["token", "t", "user", "order", "test-token", "secret"])
+@within(10)
+async def test_a_token_that_is_a_common_word_spoils_no_refusal(token: str) -> None:
+    """A token such as tests have: code, message and hint of a refusal are those of any other token."""
+    said = {"message": "User access token invalid for resource 2000", "error": "forbidden", "status": 403}
+    async with server(answering(json.dumps(said).encode(), "403 Forbidden")) as wire:
+        async with client_at(wire.base_url, auth=token) as client:
+            with pytest.raises(Forbidden) as refused:
+                await client.page(PACK)
+    assert (refused.value.code, refused.value.message) == ("forbidden", said["message"])
+    assert "not this seller's" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("token", ["tok-1", "test-token", "APP_USR-1", "canarycanary", TOKEN])
+@within(10)
+async def test_a_short_token_is_in_no_refusal_either(token: str) -> None:
+    """Echoed as a word of its own, also a short one is left out."""
+    said = {"message": f"invalid token {token}: 'Bearer {token}'", "error": "forbidden"}
+    async with server(answering(json.dumps(said).encode(), "403 Forbidden")) as wire:
+        async with client_at(wire.base_url, auth=token) as client:
+            with pytest.raises(Forbidden) as refused:
+                await client.page(PACK)
+    assert refused.value.message == "invalid token ***: 'Bearer ***'"
 
 
 @within(10)

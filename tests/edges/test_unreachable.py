@@ -7,14 +7,16 @@ import datetime
 import logging
 import socket
 import ssl
+from pathlib import Path
 
 import aiohttp
 import pytest
 import trustme
 
 from edges.sockets import PACK, Wire, answering, client_at, saying, server, within
-from mlmessages import MessagesClient, Retry
+from mlmessages import Inbox, MessagesClient, Retry
 from mlmessages.errors import NotSent
+from mlmessages.models import DrainReport, InboxReport
 
 LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
 
@@ -60,6 +62,20 @@ async def test_a_refused_connection_is_not_sent(attempts: int, mark: bool, caplo
         ) as client:
             await fails(client, mark=mark)
     assert len([record for record in caplog.records if "NotSent" in record.getMessage()]) == attempts - 1
+
+
+@within(5)
+async def test_a_report_does_not_count_what_never_left(tmp_path: Path) -> None:
+    """Nobody listens: after three attempts the reports of a drain and of an inbox count no request and no listing."""
+    async with client_at(f"http://127.0.0.1:{closed_port()}", retry=Retry(attempts=3, base=0.01)) as client:
+        drain = client.drain()
+        with pytest.raises(NotSent):
+            await anext(drain)
+        assert drain.report == DrainReport()
+        async with Inbox(client, tmp_path / "inbox.db") as inbox:
+            with pytest.raises(NotSent):
+                await anext(inbox.drain())
+            assert inbox.report == InboxReport()
 
 
 @pytest.mark.parametrize("host", ["mlmessages.invalid", f"{'a' * 64}.invalid", f"{'a.' * 130}invalid"], ids=len)

@@ -197,6 +197,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "neither text nor template": {},
     "text and template": {"text": "Hola", "template_id": "T"},
     "variables without a template": {"text": "Hola", "variables": {"a": 1}},
+    "a list of variables": {"template_id": "T", "variables": ["a"]},
     "no words": {"text": " "},
     "no text": {"text": 5},
     "no option": {"option_id": "", "text": "Hola"},

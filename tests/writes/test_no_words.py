@@ -123,6 +123,24 @@ async def test_what_the_server_quotes_is_left_out_and_the_rest_stays(api: str) -
         assert "quotes the message" in str(error)
 
 
+ECHOES = {
+    "its middle": "not allowed here: 'ry words of a s'",
+    "its beginning": "refused: canary wo…",
+    "with other blanks": "refused: canary&nbsp;words  OF  a Seller",
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@on_virtual_clock
+async def test_a_part_of_the_message_is_left_out_too(echo: str) -> None:
+    """A server that quotes some of it, cut off or changed, is not quoted."""
+    sandbox = Sandbox(1, rules=[on("send", nth=1).do(Reply(400, {"message": ECHOES[echo], "error": "bad_request"}))])
+    async with client_of(sandbox) as client:
+        error = await raised(client.send(sandbox.pack_ids()[0], WORDS))
+        assert error is not None
+        assert str(error) == "400 what the server said quotes the message"
+
+
 @on_virtual_clock
 async def test_no_model_shows_what_was_written(heard: Heard) -> None:  # noqa: F811
     """The message that `send` returns names its id, not its words."""

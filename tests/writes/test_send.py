@@ -320,6 +320,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "a wrong recipient": {"to": "8x"},
     "a true recipient": {"to": True},
     "one attachment alone": {"attachments": "a.pdf"},
+    "no list of attachments": {"attachments": None},
+    "a number of attachments": {"attachments": 5},
     "one model alone": {"attachments": Attachment("a.pdf")},
     "an attachment with a path": {"attachments": ["../a.pdf"]},
     "an attachment without a name": {"attachments": [Attachment(None)]},
