@@ -19,6 +19,7 @@ from .fetch import fetch
 from .journal import journal
 from .messages import messages
 from .narration import narrate
+from .report import report
 from .sandbox import sandbox
 from .send import send
 from .serve import serve
@@ -121,5 +122,5 @@ def cli() -> None:
     """
 
 
-for _command in (demo, unread, messages, send, drain, journal, fetch, serve, auth, sandbox):
+for _command in (demo, unread, messages, send, drain, journal, fetch, report, serve, auth, sandbox):
     cli.add_command(_command)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 import click
 
+from .blocking import read_stdin
 from .terminal import one_line
 
 _BLOCK: Final = 1 << 16
@@ -74,37 +71,7 @@ async def on_stdin() -> AsyncIterator[str]:
     reading = _Reading("standard input")
     more = True
     while more:
-        piece = await _read_stdin()
+        piece = await read_stdin()
         more = bool(piece)
         for pack_id in reading.feed(piece):
             yield pack_id
-
-
-async def _read_stdin() -> bytes:
-    """What comes next on standard input; nothing at its end.
-
-    In a thread that nobody waits for at the end of the program, and past Python's buffer, whose lock it would hold
-    then: Ctrl-C must work while nothing comes.
-    """
-    loop = asyncio.get_running_loop()
-    came: asyncio.Future[bytes] = loop.create_future()
-
-    def settle(piece: bytes, error: OSError | None) -> None:
-        if came.done():
-            return
-        if error is None:
-            came.set_result(piece)
-        else:
-            came.set_exception(error)
-
-    def read() -> None:
-        piece, failure = b"", None
-        try:
-            piece = os.read(0, _BLOCK)
-        except OSError as error:
-            failure = error
-        with suppress(RuntimeError):  # the loop is closed: it was Ctrl-C
-            loop.call_soon_threadsafe(settle, piece, failure)
-
-    threading.Thread(target=read, daemon=True).start()
-    return await came

@@ -5,18 +5,20 @@ from __future__ import annotations
 import codecs
 import io
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
+
+from ..harmless import escaped
+from ..harmless import harmless as harmless  # noqa: PLC0414 - to be had from here too
+from ..harmless import one_line as one_line  # noqa: PLC0414
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # Our own characters, for a terminal or a file that cannot encode them.
 _IN_ASCII: Final = {"·": "-", "✓": "+", "✗": "x", "…": "~"}
-_JOINERS: Final = "\u200c\u200d"  # invisible, but emoji and several scripts are wrong without them
 MOST_NAMED: Final = 50  # packs: more would bury all else
 _WIDE: Final = 100_000  # columns of what is no terminal: no line of a file is cut
 
@@ -33,7 +35,7 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     bad = error.object[error.start : error.end]
-    return "".join(_IN_ASCII.get(char) or _escaped(char) for char in bad), error.end
+    return "".join(_IN_ASCII.get(char) or escaped(char) for char in bad), error.end
 
 
 def stdout() -> Console:
@@ -53,31 +55,6 @@ def _console(stream: io.TextIOBase | object) -> Console:
     width = None if stream.isatty() else _WIDE
     # Markup, emoji codes and highlighting are off: what is printed was often written by a stranger.
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
-
-
-def harmless(text: str) -> str:
-    r"""`text` with everything escaped that would act on a terminal instead of being seen; line breaks and tabs stay.
-
-    That is control characters (ANSI sequences begin with one), bidirectional overrides, invisible characters and lone
-    surrogates: ``\x1b``, ``\u202e``.
-    """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(char if char in "\n\t" or _is_seen(char) else _escaped(char) for char in text)
-
-
-def one_line(text: str) -> str:
-    """`harmless`, and nothing that begins a new line."""
-    return " ".join(harmless(text).split())
-
-
-def _is_seen(char: str) -> bool:
-    if char.isprintable() or char in _JOINERS:
-        return True
-    return unicodedata.category(char) == "Zs"  # blanks other than the common one
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def counted(number: int, noun: str) -> str:

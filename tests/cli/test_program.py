@@ -12,6 +12,8 @@ import pytest
 from cli.conftest import Serve, environment, piped, run
 from mlmessages.testing import Reply, on
 
+COMMANDS = ["demo", "unread", "messages", "drain", "journal", "fetch", "report", "sandbox"]
+
 
 def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -28,12 +30,12 @@ def test_help_names_every_command_and_the_exit_codes():
     """`--help` names the commands, says where the token comes from and what the exit codes mean."""
     result = run("--help")
     assert result.exit_code == 0
-    for word in ("demo", "unread", "messages", "drain", "journal", "fetch", "sandbox", "MLMESSAGES_TOKEN_FILE", "130"):
+    for word in (*COMMANDS, "MLMESSAGES_TOKEN_FILE", "130"):
         assert word in result.stdout
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["demo", "unread", "messages", "drain", "journal", "fetch", "sandbox"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str):
     """`COMMAND --help` and `COMMAND -h` say the same and need no setting."""
     assert run(command, "--help").exit_code == 0
@@ -110,6 +112,9 @@ def test_version_is_the_installed_one(tmp_path: Path):
         (["fetch", "--seller-id", "1", "--out", "o.jsonl", "--packs", "missing"], "missing"),
         (["fetch", "--seller-id", "1", "--packs", "-"], "--out"),
         (["journal"], "FILE"),
+        (["report", "--out", "r.html"], "FILE.jsonl"),
+        (["report", "missing.jsonl", "--out", "r.html"], "missing.jsonl"),
+        (["report", "-"], "--out"),
     ],
 )
 def test_misuse_is_one_line_and_exit_code_2(args: list[str], said: str):

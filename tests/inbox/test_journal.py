@@ -548,7 +548,9 @@ async def test_h10_bodies_are_gone_from_every_file_when_a_drain_has_ended(
 
 
 @on_virtual_clock
-async def test_h10_what_lay_in_the_file_for_long_is_overwritten_too(tmp_path: Path, inbox_of: Any, consumer: Any) -> None:
+async def test_h10_what_lay_in_the_file_for_long_is_overwritten_too(
+    tmp_path: Path, inbox_of: Any, consumer: Any
+) -> None:
     """Read by one process, which closed it into the file, and acknowledged by the next: no free page holds it."""
     sandbox = Sandbox([Pack(messages=[Message("CANARY" * length) for length in (1, 20, 5000)]) for _ in range(20)])
     async with inbox_of(sandbox) as inbox:

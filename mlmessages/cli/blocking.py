@@ -1,0 +1,51 @@
+"""Calls that may wait for ever, such as a read from a pipe, made so that Ctrl-C works meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_BLOCK: Final = 1 << 16
+
+
+async def apart(call: Callable[[], T]) -> T:
+    """The result of `call`; what may come out of it as an error is an `OSError`.
+
+    In a thread that nobody waits for at the end of the program: Ctrl-C must work while it gets no further.
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: OSError | None) -> None:
+        if came.done():
+            return
+        if error is None:
+            came.set_result(result)  # type: ignore[arg-type]
+        else:
+            came.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except OSError as error:
+            failure = error
+        with suppress(RuntimeError):  # the loop is closed: it was Ctrl-C
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await came
+
+
+async def read_stdin() -> bytes:
+    """What comes next on standard input; nothing at its end.
+
+    Past Python's buffer, whose lock a thread that waits would hold at the end of the program.
+    """
+    return await apart(lambda: os.read(0, _BLOCK))
