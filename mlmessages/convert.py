@@ -367,21 +367,30 @@ def _late(name: str) -> Callable[[Message], Any]:
         try:
             return strictly(wire)
         except _UNREADABLE:
+            object.__setattr__(message, "problems", _problems(wire))
             return forgivingly(_Traced(wire, "", []))
 
     return read
 
 
+def _problems(wire: Mapping[str, Any]) -> tuple[str, ...]:
+    traced = _Traced(wire, "", [])
+    for field in _FORGIVING_FIELDS.values():
+        field(traced)
+    return tuple(dict.fromkeys(traced.problems))  # who wrote it is asked for three times
+
+
+_PROBLEMS: Final = vars(Message)["problems"]
+
+
 def _late_problems(message: Message) -> tuple[str, ...]:
-    wire, problems = _wire(message.raw), list[str]()
+    for name in _STRICT_FIELDS:
+        getattr(message, name)
     try:
-        for strictly in _STRICT_FIELDS.values():
-            strictly(wire)
-    except _UNREADABLE:
-        traced = _Traced(wire, "", problems)
-        for forgivingly in _FORGIVING_FIELDS.values():
-            forgivingly(traced)
-    return tuple(dict.fromkeys(problems))  # who wrote it is asked for three times
+        found: tuple[str, ...] = _PROBLEMS.__get__(message)  # one of those could not be read
+    except AttributeError:
+        found = ()
+    return found
 
 
 def _late_pack(message: Message) -> str | None:
@@ -418,13 +427,9 @@ class _Draft(Message):
     __slots__ = ()
     __setattr__ = object.__setattr__
 
-    def __init__(self, id_: str, pack_id: str | None) -> None:
+    def __init__(self, id_: str, pack_id: str, page: _Page, row: int) -> None:
         self.id = id_
-        if pack_id is not None:
-            self.pack_id = pack_id
-
-    def of(self, page: _Page, row: int) -> None:
-        """Its JSON is there."""
+        self.pack_id = pack_id
         self._page = page
         self._row = row
 
@@ -437,8 +442,10 @@ def message(raw: Any, pack_id: str | None = None, path: str = "") -> Message:
     id_ = _lenient(_identifier, found)
     if id_ is None or "\0" in id_:
         raise DecodeError("an answer cannot be read", (f"{path}.id: expected an id, found {_kind(found)}".lstrip("."),))
-    draft = _Draft(id_, pack_id)
-    draft.raw = raw
+    draft = _Draft.__new__(_Draft)
+    draft.id, draft.raw = id_, raw
+    if pack_id is not None:
+        draft.pack_id = pack_id
     draft.__class__ = Message  # type: ignore[assignment]
     return draft
 
@@ -449,8 +456,7 @@ def _messages(rows: list[Any], body: bytes, pack_id: str) -> tuple[Message, ...]
     for n, row in enumerate(rows):
         if row.__class__ is not dict or (id_ := row.get("id")).__class__ is not str or not id_ or "\0" in id_:
             return tuple([message(row, pack_id, f"messages[{i}]") for i, row in enumerate(rows)])
-        draft = _Draft(id_, pack_id)
-        draft.of(page, n)
+        draft = _Draft(id_, pack_id, page, n)
         if (text := row.get("text")).__class__ is str:
             draft.text = text
         if (status := row.get("status")).__class__ is str:

@@ -99,7 +99,7 @@ class Rows(Protocol):
         ...
 
 
-# How each field is read from `raw` that nobody has asked for yet; `convert`, which leaves them for later, fills it.
+# How each field is read that nobody has asked for yet; `convert`, which leaves them for later, fills it.
 LATE_FIELDS: Final[dict[str, Callable[[Message], object]]] = {}
 
 
@@ -113,10 +113,10 @@ class _OfPage:
     if not TYPE_CHECKING:  # a checker would take every name for a field
 
         def __getattr__(self, name: str) -> object:  # called for what is not there
-            if name == "raw":
-                value = self._page.row(self._row)
-            elif name in LATE_FIELDS:
+            if name in LATE_FIELDS:
                 value = LATE_FIELDS[name](self)
+            elif name == "raw":
+                value = self._page.row(self._row)
             else:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
             object.__setattr__(self, name, value)

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -37,14 +39,27 @@ class Job:
 
 @dataclass
 class Found:
-    """What a program found: ids of messages, and how many packs it gave up."""
+    """What a program found, and how many packs it gave up: of each message who wrote it, when, and what.
+
+    Only the ids are kept.
+    """
 
     ids: set[str] = field(default_factory=set)
+    characters: int = 0
+    newest: datetime = datetime(1970, 1, 1, tzinfo=UTC)
     failed: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def page(self, messages: Iterable[dict[str, str]]) -> None:
-        self.ids.update(message["id"] for message in messages)
+    def message(self, id_: str, sender: str, created: datetime, text: str) -> None:
+        self.ids.add(id_)
+        self.characters += len(text) + len(sender)
+        self.newest = max(self.newest, created)
+
+    def page(self, messages: Iterable[dict[str, Any]]) -> None:
+        """The messages as JSON, for programs that have no models."""
+        for message in messages:
+            created = datetime.fromisoformat(message["message_date"]["created"])
+            self.message(message["id"], str(message["from"]["user_id"]), created, message["text"])
 
     def gave_up(self, error: BaseException) -> None:
         self.failed += 1

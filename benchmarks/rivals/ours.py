@@ -18,7 +18,8 @@ async def fetch(job: Job, found: Found) -> None:
             if isinstance(fetched, PackFailure):
                 found.gave_up(fetched.error)
             else:
-                found.ids.update(message.id for message in fetched.messages)
+                for message in fetched.messages:
+                    found.message(message.id, message.sender_id or "", message.created, message.text or "")
 
 
 if __name__ == "__main__":
