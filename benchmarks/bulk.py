@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def environment(directory: Path, name: str, packages: list[str]) -> Path:
     if not (home / "complete").exists():
         print(f"installing {' '.join(packages)}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(home)], check=True)
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(python)]
+        # An environment such as the README's has no pip: the interpreter that it was made with has.
+        whose = sys.executable if find_spec("pip") else Path(sys.base_prefix, python.relative_to(home)).as_posix()
+        pip = [whose, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", str(python)]
         subprocess.run([*pip, "install", *packages], check=True)
         (home / "complete").touch()
     return python

@@ -31,8 +31,8 @@ def listed_again(*, unknown_ids: bool, mark_unknown: bool, unread_beyond: bool, 
     """The decision table: the first line that fits.
 
     `unknown_ids`: the look showed an id that is not known. `mark_unknown`: the outcome of the last mark is not known.
-    `unread_beyond`: a visible message of the counterparty beyond the first page still shows `read` null after an
-    answered mark. `fruitless`: how many looks before this one showed nothing of the kind.
+    `unread_beyond`: a visible message of the counterparty that the mark did not reach still shows `read` null after it
+    was answered. `fruitless`: how many looks before this one showed nothing of the kind.
     """
     if unknown_ids:
         return Next.DELIVER
@@ -72,13 +72,11 @@ class Pack:
     state: State = State.OPEN
     due: float = 0.0
     seen: bool = False  # it was handed over once
-    longer: bool = False  # than one page
-    grown: bool = False  # its count, since it was looked at
-    ascending: bool = False  # the server sends the oldest first
     mark_unknown: bool = False
     unknown_marks: int = 0
-    by_pages: bool = False  # it was marked page by page
+    by_pages: bool = False  # its next look marks it page by page
     unread_offsets: tuple[int, ...] = ()
+    still_unread: float = float("inf")  # messages that showed `read` null before it was marked page by page
     fruitless: int = 0
     tries: int = 0  # that a refused pack has cost in this drain
     error: MessagesError | None = None
@@ -231,7 +229,6 @@ class Backlog:
                 self._open.append(self._packs[row.pack_id])
                 continue
             pack = self._packs[row.pack_id]
-            pack.grown |= row.count > pack.count
             if pack.state is State.DONE or (isinstance(pack.error, StillListed) and row.count != pack.count):
                 pack.fruitless = 0
                 self.reopen(pack)
@@ -242,9 +239,9 @@ class Backlog:
                     pack.count = 0  # so that it opens again when it is listed again
         self._idle = not self._open
 
-    def marked(self, pack: Pack) -> None:
-        """Its mark was answered."""
-        pack.state = State.DONE
+    def marked(self, pack: Pack, *, more: bool = False) -> None:
+        """Its mark was answered. `more`: and showed what it did not mark, so that the pack stays taken."""
+        pack.state = State.TAKEN if more else State.DONE
         pack.mark_unknown = False
         self._marked_since = True
 

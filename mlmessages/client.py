@@ -106,7 +106,7 @@ class MessagesClient:
             closing.push_async_callback(self._session.close)
             closing.push_async_callback(self._tell_source, "unbind")
             for generator in self._open:
-                closing.push_async_callback(generator.aclose)
+                closing.push_async_callback(generator._leave)
 
     async def _tell_source(self, what: Literal["bind", "unbind"]) -> None:
         """A source that renews its token is given our way to the token endpoint, for as long as the client is open."""

@@ -40,8 +40,9 @@ class Drain:
     of 1,000.
 
     A message that only the marking answer showed is yielded as a second `Conversation` with `marked` true: the server
-    already shows it as read. A mark of unknown outcome is not repeated: that pack is read again `settle_time` seconds
-    later. A pack that fails is set aside (`report.set_aside`) and the rest goes on.
+    already shows it as read. One that came later than that is yielded as any other. A mark of unknown outcome is not
+    repeated: that pack is read again `settle_time` seconds later. A pack that fails is set aside (`report.set_aside`)
+    and the rest goes on.
 
     Raises `DrainStalled` if packs that were set aside fill the capped listing, and the error of a listing that is
     refused; either ends the drain. Made by `MessagesClient.drain`.
@@ -61,16 +62,17 @@ class Drain:
         self._reader = reader
         self._on_close = on_close
         self._tally = Tally()
+        self._listing_tally = Tally()
         self._mark_tally = Tally()  # of the mark in flight
         self._ready: deque[_Found] = deque()
         self._handed: _Found | None = None  # the conversation that the consumer holds
         self._marking: asyncio.Task[None] | None = None
-        self._busy = False
+        self._busy = self._left = False
         self._conversations = self._messages = 0
         self._unseen: tuple[Conversation, ...] = ()
         self._rounds = Rounds(
             Backlog(seconds("settle_time", settle_time, zero=True)),
-            unread=lambda: reader.unread(tally=self._tally),
+            unread=lambda: reader.unread(tally=self._listing_tally),
             look=self._look,
             looked=self._looked,
             failed=self._failed,
@@ -83,8 +85,8 @@ class Drain:
         return DrainReport(
             self._conversations,
             self._messages,
-            self._rounds.listings,
-            self._tally.requests + self._mark_tally.requests,
+            self._listing_tally.requests,
+            self._listing_tally.requests + self._tally.requests + self._mark_tally.requests,
             self._rounds.backlog.waiting,
             self._rounds.backlog.set_aside,
             self._unseen,
@@ -99,7 +101,7 @@ class Drain:
         if self._busy:
             raise RuntimeError("a drain has one consumer at a time")
         if self._rounds.closed:
-            raise StopAsyncIteration
+            raise self._end()
         self._reader.session.check_open()
         self._busy = True
         try:
@@ -114,7 +116,15 @@ class Drain:
         finally:
             self._busy = False
         await self.aclose()
-        raise StopAsyncIteration
+        raise self._end()
+
+    def _end(self) -> Exception:
+        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
+
+    async def _leave(self) -> None:
+        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self._rounds.closed
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End the drain: reads are cancelled, a mark in flight is waited for. What was not acknowledged is unread."""
@@ -162,19 +172,9 @@ class Drain:
     # -- reading --
 
     async def _look(self, pack: Pack) -> Look:
-        """Read a pack without marking: first the whole of it, later the first page and more only where that shows
-        something new.
-        """
-        look, known = Look(), pack.known
-        whole = not pack.seen or pack.longer or pack.grown
-        pack.grown = False
-        await self._reader.walk(
-            look,
-            pack.pack_id,
-            self._limit,
-            until=None if whole else lambda page: all(row.id in known for row in page.messages),
-            tally=self._tally,
-        )
+        """Read the whole of a pack without marking: nobody knows on which page something new stands."""
+        look = Look()
+        await self._reader.walk(look, pack.pack_id, self._limit, tally=self._tally)
         return look
 
     async def _failed(self, pack: Pack, error: MessagesError) -> None:
@@ -184,42 +184,45 @@ class Drain:
         """Decide what follows from a look."""
         fresh = pack.learn(look.messages)
         if not pack.seen:
-            pack.seen, pack.longer = True, look.pages > 1
-            pack.ascending = ascending(look.messages)
+            pack.seen = True
             self._ready.append(self._found(pack, look, fresh, [row for row in fresh if row.read is None]))
             return
+        unread = sum(row.read is None for row in self._theirs(look.messages))
         following = listed_again(
-            unknown_ids=any(not row.is_from(self._reader.seller_id) for row in fresh),
+            unknown_ids=bool(self._theirs(fresh)),
             mark_unknown=pack.mark_unknown,
-            unread_beyond=bool(look.unread_offsets) and not pack.by_pages,
+            unread_beyond=0 < unread < pack.still_unread,  # once more only where it helped: a drain ends
             fruitless=pack.fruitless,
         )
         if following is Next.DELIVER:
-            pack.fruitless, pack.by_pages = 0, False
+            pack.fruitless, pack.still_unread = 0, float("inf")
             self._ready.append(self._found(pack, look, fresh, fresh))
         elif following is Next.LOOK_AGAIN:
             self._rounds.backlog.lagging(pack, asyncio.get_running_loop().time())
         elif following is Next.SET_ASIDE:
             self._rounds.backlog.failed(pack, still_listed(pack))
         else:
-            pack.by_pages = following is Next.MARK_PAGES
+            by_pages = following is Next.MARK_PAGES
+            pack.still_unread = unread if by_pages else float("inf")
             await self._marked()
-            self._start_marking(pack, look.unread_offsets if pack.by_pages else ())
+            self._start_marking(pack, look.unread_offsets if by_pages else ())
             await self._marked()
 
     def _found(
         self, pack: Pack, look: Look, messages: Iterable[Message], unread: Iterable[Message], *, marked: bool = False
     ) -> _Found:
-        theirs = [row for row in unread if not row.is_from(self._reader.seller_id)]
         conversation = Conversation(
             pack.pack_id,
             look.status,
             newest_first(messages),
-            newest_first(theirs)[::-1],
+            newest_first(self._theirs(unread))[::-1],
             marked,
             pack.resource,
         )
         return _Found(pack, conversation)
+
+    def _theirs(self, messages: Iterable[Message]) -> list[Message]:
+        return [row for row in messages if not row.is_from(self._reader.seller_id)]
 
     # -- marking: one at a time, in a task of its own, so that no cancellation of the consumer cuts it off --
 
@@ -230,11 +233,12 @@ class Drain:
 
     async def _marked(self) -> None:
         """Wait for the mark in flight."""
-        if self._marking is not None:
+        marking = self._marking
+        if marking is not None:
             try:
-                await asyncio.shield(self._marking)
+                await asyncio.shield(marking)
             finally:
-                if self._marking.done():
+                if marking.done() and marking is self._marking:  # somebody else may have waited for it too
                     self._marking = None
 
     async def _mark(self, pack: Pack, offsets: Sequence[int]) -> None:
@@ -245,26 +249,36 @@ class Drain:
                 await self._reader.mark_pages(look, pack.pack_id, self._limit, offsets, tally=self._mark_tally)
             else:
                 # An answer without any known id is a burst of arrivals: read on, without marking, until a known one.
-                # Where the oldest come first, what is new stands on the last page.
+                # Unless the newest are seen to come first, what is new may stand on the last page.
                 await self._reader.walk(
                     look,
                     pack.pack_id,
                     self._limit,
                     mark=True,
-                    until=lambda page: (
-                        not (pack.ascending or ascending(page.messages))
-                        and any(row.id in known for row in page.messages)
-                    ),
+                    until=lambda page: ascending(page.messages[::-1]) and any(row.id in known for row in page.messages),
                     tally=self._mark_tally,
                 )
         except MessagesError as error:
             failure = error
-        fresh = pack.learn(look.messages)
+        more = self._arrived(pack, look, answered=failure is None)
         if failure is None:
-            self._rounds.backlog.marked(pack)
+            self._rounds.backlog.marked(pack, more=more)
         elif look.pages == 0 and outcome(failure) is Outcome.NOT_EXECUTED:
             self._rounds.backlog.failed(pack, failure)
         else:
             self._rounds.backlog.mark_unknown(pack, failure, asyncio.get_running_loop().time())
-        if any(not row.is_from(self._reader.seller_id) for row in fresh):
-            self._ready.appendleft(self._found(pack, look, fresh, fresh, marked=True))
+
+    def _arrived(self, pack: Pack, look: Look, *, answered: bool) -> bool:
+        """Have what a mark showed for the first time handed over; True if some of that is not marked yet.
+
+        Marked is what the answer to a marking request showed, or what shows `read`; not what else the reading on found.
+        """
+        marked = pack.learn(row for row in look.messages if row.id in look.marked or row.read is not None)
+        others = pack.learn(look.messages) if answered else ()  # else the look after the wait shows them
+        if not self._theirs(marked):
+            marked, others = (), marked + others  # the seller's own: they come with what comes
+        for rows, are_marked in ((others, False), (marked, True)):
+            if self._theirs(rows):
+                pack.still_unread = float("inf")
+                self._ready.appendleft(self._found(pack, look, rows, rows, marked=are_marked))
+        return bool(self._theirs(others))

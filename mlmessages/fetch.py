@@ -84,7 +84,7 @@ class Fetch:
         self._ready: deque[Fetched] = deque()
         self._failure: Exception | None = None  # raised when all that was in flight before it has been yielded
         self._waiter: asyncio.Future[None] | None = None
-        self._closed = self._busy = False
+        self._closed = self._busy = self._left = False
 
     def __aiter__(self) -> Fetch:
         return self
@@ -93,7 +93,7 @@ class Fetch:
         if self._busy:
             raise RuntimeError("a fetch has one consumer at a time")
         if self._closed:
-            raise StopAsyncIteration
+            raise self._end()
         self._reader.session.check_open()
         self._busy = True
         try:
@@ -109,7 +109,15 @@ class Fetch:
             self._waiter = None
             self._busy = False
         await self.aclose()
-        raise self._failure or StopAsyncIteration
+        raise self._failure or self._end()
+
+    def _end(self) -> Exception:
+        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
+
+    async def _leave(self) -> None:
+        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self._closed
+        await self.aclose()
 
     async def aclose(self) -> None:
         """End it: what is in flight is cancelled."""

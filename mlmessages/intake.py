@@ -79,7 +79,7 @@ class Intake:
     ) -> None:
         self.backlog: Final = Backlog(settle_time)
         self.ready: Final[deque[News]] = deque()
-        self.conversations = self.messages = self.listings = 0
+        self.conversations = self.messages = 0
         self._reader = reader
         self._journal = journal
         self._limit = limit
@@ -87,6 +87,7 @@ class Intake:
         self._park_after = park_after
         self._verify = verify
         self._requests = 0
+        self._listings = Tally()
         self._tallies: dict[str, Tally] = {}  # of the packs that are being looked at
         self._owed: dict[str, _Owed] = {}
         self._parked: dict[Pack, float] = {}  # until when, by the loop's clock
@@ -148,11 +149,7 @@ class Intake:
 
     async def unread(self) -> UnreadListing:
         """The listing, when every pack of it is owed."""
-        tally = Tally()
-        try:
-            listing = await self._reader.unread(tally=tally)
-        finally:
-            self._requests += tally.requests
+        listing = await self._reader.unread(tally=self._listings)
         listed_at = self._server_time()
         rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in listing.packs}
         # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
@@ -162,7 +159,6 @@ class Intake:
         for pack_id in rows:
             if self.backlog.state(pack_id) in (None, State.DONE):
                 self._owed[pack_id] = _Owed(listed_at)
-        self.listings += 1
         return listing
 
     def _unlisted(self, listing: UnreadListing) -> list[tuple[str, int, str | None]]:
@@ -395,8 +391,8 @@ class Intake:
         return InboxReport(
             self.conversations,
             self.messages,
-            self.listings,
-            self._requests + sum(tally.requests for tally in self._tallies.values()),
+            self._listings.requests,
+            self._listings.requests + self._requests + sum(tally.requests for tally in self._tallies.values()),
             self.backlog.owed,
             self.backlog.waiting,
             waits_until,

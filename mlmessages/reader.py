@@ -25,11 +25,13 @@ _MISSED: Final = 50  # missed notifications in a page; 10 is the default, the mo
 class Look:
     """What a walk through a conversation has shown so far; it is true also where the walk raises.
 
-    `messages`: each once, in the server's order. `unread_offsets`: where the pages beyond the first begin that show a
-    message of the counterparty as unread. `pages`: how many were read.
+    `messages`: each once, in the server's order. `marked`: the ids that the answer to a marking request showed.
+    `unread_offsets`: where the pages begin that show a message of the counterparty as unread; without a page that was
+    itself marked, which may show what was so before. `pages`: how many were read.
     """
 
     messages: list[Message] = field(factory=list)
+    marked: set[str] = field(factory=set)
     status: ConversationStatus | None = None
     unread_offsets: list[int] = field(factory=list)
     pages: int = 0
@@ -86,13 +88,25 @@ class Reader:
                 yield row
 
     async def page(
-        self, pack_id: int | str, limit: int, offset: int = 0, *, mark: bool = False, tally: Tally | None = None
+        self,
+        pack_id: int | str,
+        limit: int,
+        offset: int = 0,
+        *,
+        mark: bool = False,
+        marked: set[str] | None = None,
+        tally: Tally | None = None,
     ) -> MessagePage:
         """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
         marking.
+
+        `marked`: where the ids are added that the answer to a marking request shows.
         """
         try:
-            return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
+            page = await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
+            if mark and marked is not None:
+                marked.update(row.id for row in page.messages)
+            return page
         except DecodeError as error:
             if not mark:
                 raise
@@ -134,13 +148,13 @@ class Reader:
         walk = Walk(limit)
         while not walk.done:
             offset, first = walk.offset, walk.pages == 0
-            page = await self.page(pack_id, limit, offset, mark=mark and first, tally=tally)
+            page = await self.page(pack_id, limit, offset, mark=mark and first, marked=look.marked, tally=tally)
             fresh = walk.take(page)
             look.messages += fresh
             look.pages += 1
             look.status = look.status or page.conversation
             reached("page read")
-            if not first and self._unread(fresh):
+            if not (mark and first) and self._unread(fresh):
                 look.unread_offsets.append(offset)
             if until is not None and until(page):
                 return
@@ -154,7 +168,7 @@ class Reader:
         may stand twice: one that is new there is data.
         """
         for offset, mark in [*((offset, True) for offset in offsets), (0, False)]:
-            page = await self.page(pack_id, limit, offset, mark=mark, tally=tally)
+            page = await self.page(pack_id, limit, offset, mark=mark, marked=look.marked, tally=tally)
             look.messages += page.messages
             look.status = look.status or page.conversation
             look.pages += 1

@@ -32,7 +32,6 @@ class Rounds(Generic[R]):
         refusals: Callable[[], int],
     ) -> None:
         self.backlog: Final = backlog
-        self.listings = 0
         self.closed = False
         self._unread = unread
         self._look = look
@@ -98,7 +97,6 @@ class Rounds(Generic[R]):
     async def ask(self) -> None:
         """Ask for the listing, and take it in; when no look is under way."""
         listing = await self._unread()
-        self.listings += 1
         refusals = self._refusals()
         self.backlog.listed(listing, asyncio.get_running_loop().time(), doubtful=refusals != self._refusals_before)
         self._refusals_before = refusals

@@ -142,3 +142,20 @@ async def test_what_was_over_before_the_client_was_left_is_over(what: str, how: 
             assert len([c async for c in found]) == 5
     with pytest.raises(StopAsyncIteration):
         await anext(found)
+
+
+@on_virtual_clock
+async def test_what_the_user_is_closing_while_the_client_is_left_is_over() -> None:
+    """The user's own `aclose` still waits for a mark when the client is left: nothing was cut off."""
+    sandbox = Sandbox(packs=2, rules=[on("mark").do(*SLOWLY)])
+    async with client_of(sandbox) as client:
+        drain = client.drain()
+        await anext(drain)
+        resumed = asyncio.ensure_future(anext(drain))
+        await asyncio.sleep(1)
+        resumed.cancel()
+        closing = asyncio.ensure_future(drain.aclose())
+        await asyncio.sleep(1)
+    await closing
+    with pytest.raises(StopAsyncIteration):
+        await anext(drain)

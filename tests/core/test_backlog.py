@@ -129,7 +129,7 @@ def test_a_marked_pack_that_is_listed_again_is_looked_at_again() -> None:
     backlog.listed(listing(("1", 2)), 1.0)
     again = only(backlog)
     assert again is pack
-    assert (again.known, again.grown, again.count) == (frozenset("a"), True, 2)
+    assert (again.known, again.count) == (frozenset("a"), 2)
 
 
 def test_learning_tells_each_message_once() -> None:
@@ -315,16 +315,17 @@ def test_a_pack_opened_again_has_both_its_looks_again() -> None:
     assert only(backlog, 10.0).fruitless == 0
 
 
-def test_a_count_that_grows_while_a_pack_lags_is_remembered() -> None:
-    """A pack whose count grew while it waited for the listing to catch up is read beyond its first page."""
+def test_a_pack_whose_mark_showed_more_stays_taken() -> None:
+    """What a mark showed and did not mark is still to be acknowledged: until then no listing opens the pack."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1"), 0.0)
-    backlog.marked(only(backlog))
+    pack = only(backlog)
+    backlog.marked(pack, more=True)
     backlog.listed(listing("1"), 1.0)
-    backlog.lagging(only(backlog, 1.0), 1.0)
-    backlog.listed(listing(("1", 5)), 2.0)
-    backlog.listed(listing(("1", 5)), 1.0 + LISTING_LAG)
-    assert only(backlog, 6.0).grown
+    assert taken(backlog, 1.0) == []
+    backlog.marked(pack)
+    backlog.listed(listing("1"), 2.0)
+    assert only(backlog, 2.0) is pack
 
 
 # -- marks of unknown outcome ------------------------------------------------------------------------------------------

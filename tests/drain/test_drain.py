@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from typing import Any
 
 import pytest
 
-from mlmessages import Limits, Retry
+from mlmessages import Drain, Limits, Retry
 from mlmessages.errors import AnswerLost, DrainStalled, Forbidden, ServerError, StillListed
+from mlmessages.models import Conversation
 from mlmessages.testing import (
     DROP,
     EXECUTE,
+    SNAPSHOT,
     Behaviour,
     Garbage,
+    HideIt,
     Hold,
     Message,
     Pack,
@@ -30,6 +35,15 @@ FIRST = 2000000000000001
 
 def gets(sandbox: Sandbox) -> int:
     return sandbox.count("peek") + sandbox.count("mark")
+
+
+async def drained(drain: Drain, sandbox: Sandbox) -> list[Conversation]:
+    """All that a drain yields; of each it is checked that `marked` is true, if it says so."""
+    found = []
+    async for conversation in drain:
+        assert not conversation.marked or set(ids([conversation])) <= sandbox.marked_ids()
+        found.append(conversation)
+    return found
 
 
 # -- the main job ------------------------------------------------------------------------------------------------------
@@ -259,6 +273,131 @@ async def test_the_sellers_own_answer_is_no_arrival() -> None:
             found.append(conversation)
             sandbox.send(conversation.pack_id, "an answer", "seller")
     assert len(found) == 1
+    assert sandbox.unread == 0
+
+
+@pytest.mark.parametrize("marks", ["pack", "page"])
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("size", [{}, {"max_limit": 4}, {"max_limit": 4, "echo_limit": "asked"}], ids=str)
+@pytest.mark.parametrize("before", [True, False])
+@on_virtual_clock
+async def test_an_arrival_at_any_moment_is_handed_over_once_and_marked(
+    marks: Any, order: Any, size: dict[str, Any], before: bool
+) -> None:
+    """A message that comes just before or after the k-th GET, for every k, on every kind of server: it is handed over
+    once, as `marked` only if it is, and nothing stays unread or is set aside.
+    """
+    for messages, k in itertools.product((1, 4, 12), range(1, 13)):
+        steps = (Send(), EXECUTE) if before else (EXECUTE, Send())
+        sandbox = Sandbox(
+            [Pack(messages=messages, unread=messages)],
+            behaviour=Behaviour(marks=marks, order=order, **size),
+            rules=[on("pack", nth=k).do(*steps)],
+        )
+        async with client_of(sandbox) as client, client.drain(limit=5) as drain:
+            found = await drained(drain, sandbox)
+        assert sorted(ids(found)) == sorted(sandbox.message_ids()), (messages, k)
+        assert sandbox.unread == 0, (messages, k)
+        assert drain.report.set_aside == (), (messages, k)
+
+
+@on_virtual_clock
+async def test_an_arrival_that_only_the_closing_read_showed_is_not_called_marked() -> None:
+    """It comes while pages are marked, and no marking answer shows it: it is yielded as any other, and `break` there
+    leaves it unread.
+    """
+    sandbox = Sandbox(
+        [Pack(messages=12, unread=12)],
+        behaviour=Behaviour(marks="page"),
+        rules=[on("mark", nth=2).do(EXECUTE, Send())],
+    )
+    async with client_of(sandbox) as client:
+        async with client.drain(limit=5) as drain:
+            await anext(drain)
+            second = await anext(drain)
+            assert sandbox.unread_ids() == {m.id for m in second.messages}
+            assert [len(second.unread), second.marked] == [1, False]
+        assert sandbox.unread_ids() == {m.id for m in second.messages}
+        async with client.drain(limit=5) as again:
+            await drained(again, sandbox)
+    assert sandbox.unread == 0
+
+
+@pytest.mark.parametrize(
+    "ending", [(), (Garbage(),)], ids=["on an unmarked page", "in the second reading of an unreadable answer"]
+)
+@on_virtual_clock
+async def test_what_came_before_the_mark_and_what_came_after_it_are_two(ending: tuple[Garbage, ...]) -> None:
+    """An unmarked answer shows both, one as read: that one is `marked`; the other is an ordinary conversation."""
+    sandbox = Sandbox(
+        [Pack(messages=30)],
+        behaviour=Behaviour(order="oldest"),
+        rules=[on("mark", nth=1).do(Send(), EXECUTE, Send(), *ending)],
+    )
+    async with client_of(sandbox) as client, client.drain(limit=40 if ending else 25) as drain:
+        found = await drained(drain, sandbox)
+    assert [(len(c.messages), c.marked) for c in found] == [(30, False), (1, True), (1, False)]
+    assert set(ids(found)) == sandbox.message_ids()
+    assert sandbox.unread == 0
+    assert drain.report.set_aside == ()
+
+
+@on_virtual_clock
+async def test_one_message_a_page_shows_no_order_and_is_read_on_from() -> None:
+    """With `limit=1` a marking answer cannot show that the newest come first; what it marked behind itself is read."""
+    sandbox = Sandbox(packs=1, behaviour=Behaviour(order="oldest"), rules=[on("mark", nth=1).do(Send(), EXECUTE)])
+    async with client_of(sandbox) as client, client.drain(limit=1) as drain:
+        found = await drained(drain, sandbox)
+    assert set(ids(found)) == sandbox.message_ids()
+    assert not lost(sandbox, found)
+
+
+@pytest.mark.parametrize("marks", ["pack", "page"])
+@on_virtual_clock
+async def test_a_burst_whose_reading_on_fails_is_read_when_the_wait_is_over(marks: Any) -> None:
+    """60 arrivals before the mark; the page that shows the last of them is refused: the next look reads all pages, and
+    nothing is marked before it.
+    """
+    sandbox = Sandbox(
+        packs=1,
+        behaviour=Behaviour(marks=marks),
+        rules=[on("mark", nth=1).do(*[Send()] * 60, EXECUTE), on("peek", nth=3).do(Reply(403))],
+    )
+    async with client_of(sandbox) as client, client.drain(limit=25) as drain:
+        found = await drained(drain, sandbox)
+    assert sorted(ids(found)) == sorted(sandbox.message_ids())
+    assert not lost(sandbox, found)
+    assert sandbox.unread == 0
+    first, again, *_ = [e.at for e in sandbox.log if e.kind == "mark"]
+    assert again - first >= 120
+
+
+@on_virtual_clock
+async def test_a_burst_after_an_arrival_among_marked_pages_is_marked_by_pages_again() -> None:
+    """What was left unread before messages arrived says nothing about how much is left after them."""
+    sandbox = Sandbox(
+        [Pack(messages=12, unread=12)],
+        behaviour=Behaviour(marks="page"),
+        rules=[on("mark", nth=2).do(EXECUTE, Send()), on("mark", nth=4).do(*[Send()] * 30, EXECUTE)],
+    )
+    async with client_of(sandbox) as client, client.drain(limit=5) as drain:
+        found = await drained(drain, sandbox)
+    assert sorted(ids(found)) == sorted(sandbox.message_ids())
+    assert sandbox.unread == 0
+    assert drain.report.set_aside == ()
+
+
+@on_virtual_clock
+async def test_the_sellers_own_messages_come_with_what_comes() -> None:
+    """The marking answer shows the seller's alone, and the page behind it the buyer's: one conversation, not marked."""
+    sandbox = Sandbox(
+        packs=1,
+        behaviour=Behaviour(marks="page"),
+        rules=[on("mark", nth=1).do(*[Send()] * 10, *[Send(sender="seller")] * 25, EXECUTE)],
+    )
+    async with client_of(sandbox) as client, client.drain(limit=25) as drain:
+        found = await drained(drain, sandbox)
+    assert [(len(c.messages), len(c.unread), c.marked) for c in found] == [(1, 1, False), (35, 10, False)]
     assert sandbox.unread == 0
 
 
@@ -504,6 +643,47 @@ async def test_both_kinds_of_marking_servers_are_cleared(marks: str) -> None:
 
 
 @on_virtual_clock
+async def test_messages_that_slip_past_while_pages_are_marked_are_marked_too() -> None:
+    """Five messages are moderated away while pages are marked: others move to where a mark has been. All are marked."""
+    sandbox = Sandbox([Pack(messages=12, unread=12)], behaviour=Behaviour(marks="page"))
+    async with client_of(sandbox) as client, client.drain(limit=5) as drain:
+        first = await anext(drain)
+        sandbox.add(on("mark", nth=2).do(EXECUTE, *[HideIt(m.id) for m in first.messages[:5]]))
+        assert await drained(drain, sandbox) == []
+    assert sandbox.unread_ids() == set()
+    assert drain.report.set_aside == ()
+
+
+@on_virtual_clock
+async def test_marks_that_mark_nothing_end_all_the_same() -> None:
+    """A server that answers marks and does not execute them: marked by pages once, looked at twice, then set aside."""
+    sandbox = Sandbox([Pack(messages=12, unread=12)], rules=[on("mark").do(SNAPSHOT)])
+    async with client_of(sandbox) as client, client.drain(limit=50) as drain:
+        found = await drained(drain, sandbox)
+    assert len(found) == 1
+    [failure] = drain.report.set_aside
+    assert isinstance(failure.error, StillListed)
+    assert sandbox.count("mark") == 2
+    assert sandbox.count("peek") == 5  # the look, one after each mark, the closing read, and the last look
+
+
+@pytest.mark.parametrize("size", [3, 10])
+@on_virtual_clock
+async def test_an_arrival_behind_a_page_that_is_all_known_is_read(size: int) -> None:
+    """The server sends the oldest first, in pages that are shorter than they say: what is new stands on the second."""
+    sandbox = Sandbox(
+        [Pack(messages=size)],
+        behaviour=Behaviour(order="oldest", max_limit=size, echo_limit="asked"),
+        rules=[on("mark", nth=1).do(EXECUTE, Send())],
+    )
+    async with client_of(sandbox) as client, client.drain() as drain:
+        found = await drained(drain, sandbox)
+    assert sorted(ids(found)) == sorted(sandbox.message_ids())
+    assert sandbox.unread == 0
+    assert drain.report.set_aside == ()
+
+
+@on_virtual_clock
 async def test_an_arrival_after_the_mark_is_found_by_the_closing_listing() -> None:
     """The drain ends only on a listing sent after its last read: a message that comes right after the last mark is
     handed over.
@@ -605,6 +785,17 @@ async def test_retries_that_are_spent_on_the_listing_end_the_drain() -> None:
         with pytest.raises(ServerError):
             await anext(drain)
     assert asyncio.get_running_loop().time() <= 60
+
+
+@on_virtual_clock
+async def test_the_report_counts_what_was_sent() -> None:
+    """A listing that was repeated after a 503 and a 429 counts three times, as on the wire."""
+    rules = [on("listing", nth=1).do(Reply(503)), on("listing", nth=2).do(Reply(429)), on("mark").do(Reply(503))]
+    sandbox = Sandbox(packs=1, rules=rules)
+    async with client_of(sandbox) as client, client.drain() as drain:
+        await drained(drain, sandbox)
+    assert drain.report.listings == sandbox.count("listing")
+    assert drain.report.requests == len(sandbox.log)
 
 
 @pytest.mark.parametrize(

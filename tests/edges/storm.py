@@ -98,6 +98,8 @@ async def main() -> None:
         await storm(sandbox, served.base_url, None)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
             await storm(sandbox, served.base_url, session)
+            for rule in RULES:
+                sandbox.remove(rule)
             async with session.get(served.base_url, timeout=aiohttp.ClientTimeout(total=5)) as answer:
                 await answer.read()  # the one connection is free: otherwise this would wait for ever
     assert len(sandbox.log) > 2000

@@ -1488,7 +1488,11 @@ async def test_d2_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
     for k in itertools.count(1):
         sandbox = Sandbox(
             packs=5,
-            rules=[on("mark", nth=1).do(EXECUTE, DROP), on("mark", nth=2).do(Reply(404)), on("mark", nth=3).do(Reply(403))],
+            rules=[
+                on("mark", nth=1).do(EXECUTE, DROP),
+                on("mark", nth=2).do(Reply(404)),
+                on("mark", nth=3).do(Reply(403)),
+            ],
         )
         seen: list[Delivery] = []
         commits = itertools.count(1)
@@ -1729,6 +1733,17 @@ async def test_the_report_is_true_at_every_moment(inbox_of: Any, consumer: Any) 
             await delivery.ack()
         report = inbox.report
     assert report == InboxReport(30, 30, sandbox.count("listing"), len(sandbox.log))
+
+
+@on_virtual_clock
+async def test_the_report_counts_what_was_sent(inbox_of: Any, consumer: Any) -> None:
+    """A listing that was repeated after a 503 and a 429 counts three times, as on the wire."""
+    rules = [on("listing", nth=1).do(Reply(503)), on("listing", nth=2).do(Reply(429))]
+    sandbox = Sandbox(packs=1, rules=rules)
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox)
+        assert inbox.report.listings == sandbox.count("listing") == 4
+        assert inbox.report.requests == len(sandbox.log)
 
 
 def test_the_report_may_be_asked_when_the_loop_is_over(journal: Path) -> None:
