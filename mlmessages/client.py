@@ -24,7 +24,7 @@ from .fetch import Fetch
 from .limits import Limits
 from .models import Attachment, Conversation, Message, MessagePage, Reasons, UnreadListing
 from .notifications import Notification
-from .paging import ascending, newest_first
+from .paging import descending, newest_first
 from .reader import Look, Reader
 from .retry import Retry
 from .session import Session
@@ -334,7 +334,7 @@ async def _messages(pages: AsyncGenerator[MessagePage, None]) -> AsyncGenerator[
     try:
         async for page in pages:
             held += page.messages
-            as_they_come = as_they_come or ascending(held[::-1])
+            as_they_come = as_they_come or descending(held)
             if as_they_come:
                 for message in newest_first(held):
                     yield message

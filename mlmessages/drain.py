@@ -16,7 +16,7 @@ from .arguments import seconds, whole
 from .backlog import Backlog, Next, Pack, listed_again, still_listed
 from .errors import MessagesError
 from .models import Conversation, DrainReport, Message
-from .paging import ascending, newest_first
+from .paging import descending, newest_first
 from .reader import Look, Reader
 from .rounds import Rounds
 from .session import Tally
@@ -255,7 +255,7 @@ class Drain:
                     pack.pack_id,
                     self._limit,
                     mark=True,
-                    until=lambda page: ascending(page.messages[::-1]) and any(row.id in known for row in page.messages),
+                    until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
                     tally=self._mark_tally,
                 )
         except MessagesError as error:

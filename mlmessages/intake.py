@@ -37,7 +37,7 @@ from .errors import (
 from .events import DeliveryEvent, Events, ParkEvent, extra
 from .journal import PARKED, Entry, Journal, Row
 from .models import ConversationStatus, InboxReport, Message, UnreadListing
-from .paging import ascending, newest_first
+from .paging import descending, newest_first
 from .reader import Look, Reader
 from .session import Tally
 
@@ -206,12 +206,8 @@ class Intake:
                 again,
                 pack.pack_id,
                 self._limit,
-                # Where the oldest come first, what is new stands on the last page.
-                until=lambda page: (
-                    not ascending(look.messages)
-                    and not ascending(page.messages)
-                    and any(row.id in known for row in page.messages)
-                ),
+                # Unless the newest are seen to come first, what is new may stand on the last page.
+                until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
                 tally=tally,
             )
             look.messages += again.messages

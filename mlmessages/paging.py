@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from operator import ge
 from typing import Final
@@ -175,6 +175,11 @@ def ascending(messages: Iterable[Message]) -> bool:
     """True if the server sends the oldest first, which the documentation neither promises nor excludes."""
     dated = _dated(messages)
     return len(dated) > 1 and dated[0][0] < dated[-1][0]
+
+
+def descending(messages: Sequence[Message]) -> bool:
+    """True if the newest are seen to come first: one message alone shows no order."""
+    return ascending(messages[::-1])
 
 
 def newest_first(messages: Iterable[Message]) -> tuple[Message, ...]:
