@@ -655,13 +655,15 @@ def _translated(work: Callable[[Store], T], store: Store) -> T:
 class Contents:
     """What a journal says at one moment.
 
-    `rows`: every pack that is not done. `undelivered`: how many messages of which pack were not acknowledged.
+    `rows`: every pack that is not done. `undelivered`: how many messages of which pack were not acknowledged. `dead`:
+    how many of those the handler of a service failed at too often.
     """
 
     seller_id: str
     done: int
     rows: list[Row]
     undelivered: dict[str, int]
+    dead: dict[str, int]
 
 
 def contents(path: Path) -> Contents:
@@ -671,7 +673,11 @@ def contents(path: Path) -> Contents:
         [(seller_id,)] = db.execute("SELECT seller FROM identity").fetchall()
         [(done,)] = db.execute("SELECT count(*) FROM pack WHERE state = 'done'").fetchall()
         undelivered = db.execute("SELECT pack, count(*) FROM body GROUP BY pack ORDER BY min(seq)").fetchall()
-        return Contents(seller_id, done, _rows(db), dict(undelivered))
+        dead = []
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'buried'").fetchone():  # no service of old versions
+            joined = "SELECT pack, count(*) FROM buried JOIN body USING (id) GROUP BY pack ORDER BY min(seq)"
+            dead = db.execute(joined).fetchall()
+        return Contents(seller_id, done, _rows(db), dict(undelivered), dict(dead))
 
 
 def retry_parked(path: Path) -> int:

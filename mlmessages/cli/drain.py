@@ -12,7 +12,7 @@ from ..errors import MessagesError
 from . import json_lines
 from .interruptible import run
 from .line_file import LineFile
-from .settings import Settings, patience, with_settings
+from .settings import Settings, check_folder, patience, with_settings
 from .terminal import counted, named_failures, note, one_line, stderr
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, set
     However a run ends, nothing is lost: run the same command again and it goes on. Both files are readable by you
     alone. Do not delete the journal, also not while it waits: it knows what was marked and is not in the file yet.
     """
+    check_folder("--journal", journal)
     if journal.resolve() == out.resolve():
         raise click.UsageError("--journal and --out must be two files")
     with LineFile(out, "redelivered") as file:

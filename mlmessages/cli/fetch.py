@@ -89,6 +89,8 @@ def fetch(
     However a run ends, run the same command again: it goes on, and tries those that failed again. The files are
     readable by you alone.
     """
+    if "-" in (str(out), str(failed)):
+        raise click.UsageError("--out and --failed must be files, not -: what is in them is not asked for again")
     _check_different({"--packs": packs, "--out": out, "--failed": failed})
     wanted = None if str(packs) == "-" else pack_ids.in_file(packs)
     with ExitStack() as stack:

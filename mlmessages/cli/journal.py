@@ -43,6 +43,7 @@ def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
     being read      a request has left, or is about to; or the drain was killed then
     waiting         a request may still arrive at the server; read again after that
     unacknowledged  read, and perhaps not in the file: delivered again by the next drain
+    dead letters    those of them that `serve` has given up: see its --retry-dead
     parked          given up for now, and why; the first drain after the moment shown tries again
     """
     from .. import journal as journals
@@ -79,6 +80,7 @@ def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
         "being_read": [row.pack_id for row in owed.claimed],
         "waiting": [{"pack_id": row.pack_id, "until": _moment(row).isoformat()} for row in owed.waiting],
         "unacknowledged": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.undelivered.items()],
+        "dead_letters": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.dead.items()],
         "parked": [
             {
                 "pack_id": row.pack_id,
@@ -123,6 +125,7 @@ def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
     yield "waiting", len(owed.waiting), until
     unacknowledged = counted(sum(contents.undelivered.values()), "message") if contents.undelivered else ""
     yield "unacknowledged", len(contents.undelivered), unacknowledged
+    yield "dead letters", len(contents.dead), "see `mlmessages serve --retry-dead`" if contents.dead else ""
     yield "parked", len(owed.parked), ""
 
 

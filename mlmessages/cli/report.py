@@ -85,7 +85,8 @@ def _check_extra() -> None:
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
         needs = f"the report needs {' and '.join(missing)}"
-        raise click.ClickException(f"{needs}; install it with: pip install 'mlmessages[report]'")
+        install = "pip install 'mlmessages[report]', or in a checkout pip install '.[report]'"
+        raise click.ClickException(f"{needs}; install it with: {install}")
 
 
 def _zone(name: str) -> tzinfo:

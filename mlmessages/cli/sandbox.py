@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import click
 
 from .interruptible import run
 from .settings import BASE_URL, SELLER_ID, TOKEN
-from .terminal import counted, note
+from .terminal import counted, not_opened, note
 
 if TYPE_CHECKING:
     from ..testing import Server
@@ -44,7 +45,11 @@ def sandbox(*, port: int, packs: int) -> None:
 async def _serve(port: int, packs: int) -> None:
     from ..testing import Sandbox
 
-    async with Sandbox(packs=packs).serve(port=port) as server:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(Sandbox(packs=packs).serve(port=port))
+        except OSError as error:
+            raise not_opened("127.0.0.1", port, error) from None
         has = counted(packs, "unread conversation")
         note(f"The sandbox is at {server.base_url}; its seller {server.seller_id} has {has}.")
         note("In another terminal:\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,8 @@ import click
 
 from . import json_lines
 from .interruptible import run
-from .settings import Settings, patience, with_settings
-from .terminal import counted, note
+from .settings import Settings, check_folder, patience, with_settings
+from .terminal import counted, not_opened, note, one_line
 
 if TYPE_CHECKING:
     from ..client import MessagesClient
@@ -111,7 +112,9 @@ def serve(
     handing_over = _exec(command, timeout) if command is not None else _forward(forward or "", timeout)
     secret = None if no_notifications else _secret()
     if secret is not None and app_id is None:
-        raise click.UsageError(f"--app-id or {APP_ID}: notifications of another application are refused")
+        missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
+        raise click.UsageError(f"{missing}; or --no-notifications")
+    check_folder("--journal", journal)
     client = settings.client(retry=patience())
     try:
         from ..inbox import Inbox
@@ -172,6 +175,8 @@ async def _serve(
                 root = await stack.enter_async_context(taking)
             except ValueError as error:
                 raise click.UsageError(f"{SECRET} or --app-id: {error}") from None
+            except OSError as error:
+                raise not_opened(host, port, error) from None
             note(f"Notifications are taken at {root}/notifications/SECRET (of {SECRET}).")
         note(f"Serving seller {inbox.seller_id}; Ctrl-C ends it.")
         try:
@@ -225,6 +230,8 @@ def _split(command: str) -> list[str]:
         raise click.UsageError("--exec: there is no command")
     if os.name == "nt":
         arguments = [each.strip('"') for each in arguments]
+    if shutil.which(arguments[0]) is None:  # before anything is marked that nobody would be handed
+        raise click.UsageError(f"--exec: there is no program {one_line(arguments[0])} that can be run")
     return arguments
 
 

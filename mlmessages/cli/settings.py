@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 import click
+from click.core import ParameterSource
+
+from .terminal import one_line
 
 if TYPE_CHECKING:
     from ..auth import TokenSource
@@ -83,7 +86,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         envvar=TOKEN_FILE,
         show_envvar=True,
         type=click.Path(path_type=Path),
-        help=f"The file of `mlmessages auth`, or a text file with an access token, where {TOKEN} is not set.",
+        help=f"The file of `mlmessages auth`, or a text file with an access token; from the environment, only where"
+        f" {TOKEN} is not set.",
     )
     @functools.wraps(command)
     def with_options(
@@ -97,6 +101,12 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         command(Settings(seller_id, base_url, api, token_file), **others)
 
     return with_options
+
+
+def check_folder(option: str, path: Path) -> None:
+    """`click.UsageError` where there is no folder for the file that `option` names."""
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{option} {one_line(click.format_filename(path))}: its folder does not exist")
 
 
 def patience() -> Retry:
@@ -129,7 +139,8 @@ def _asked(variable: str, question: str, *, hide: bool) -> str:
 
 
 def _auth(file: Path | None) -> str | TokenSource:
-    if token := os.environ.get(TOKEN):
+    typed = click.get_current_context().get_parameter_source("token_file") is ParameterSource.COMMANDLINE
+    if not typed and (token := os.environ.get(TOKEN)):
         return token
     if file is not None:
         token = _token_in(file)

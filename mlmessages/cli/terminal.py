@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,14 @@ def _console(stream: io.TextIOBase | object) -> Console:
 def counted(number: int, noun: str) -> str:
     """``1 message``, ``2,500 messages``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def not_opened(host: str, port: int, error: OSError) -> click.ClickException:
+    """A port that cannot be listened on, and what to do."""
+    reason = "it is taken" if error.errno == errno.EADDRINUSE else one_line(error.strerror or str(error))
+    return click.ClickException(
+        f"port {port} of {one_line(host)} cannot be opened: {reason}; choose another with --port"
+    )
 
 
 def note(text: str) -> None:

@@ -115,6 +115,18 @@ def test_killed_anywhere_it_goes_on(serve: Serve, tmp_path: Path, options: list[
     assert {*asked(server.sandbox)} == {*server.sandbox.pack_ids()}
 
 
+@pytest.mark.parametrize("option", ["--out", "--failed"])
+def test_a_file_is_no_dash(serve: Serve, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch):
+    """`-` is standard input for the ids; where lines go to be found again it is misuse, and no file of that name."""
+    server = serve(1)
+    monkeypatch.chdir(tmp_path)
+    write_ids(tmp_path, server.sandbox.pack_ids())
+    result = run(*arguments(tmp_path), option, "-", server=server)
+    assert (result.exit_code, server.sandbox.log) == (2, [])
+    assert "must be files, not -" in result.stderr
+    assert not (tmp_path / "-").exists()
+
+
 def test_what_is_done_is_not_asked_for_again(serve: Serve, tmp_path: Path):
     """Run again, it sends nothing, needs no token, and says so."""
     server = serve(5)

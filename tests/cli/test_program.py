@@ -187,7 +187,9 @@ def test_a_reader_that_has_had_enough_sees_no_traceback(serve: Serve):
 
 
 def test_it_is_also_a_module():
-    """`python -m mlmessages.cli` is the program."""
+    """`python -m mlmessages.cli` is the program, and so is `python -m mlmessages`."""
     result = piped("--help")
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.startswith(b"Usage: mlmessages ")
+    other = subprocess.run([sys.executable, "-m", "mlmessages", "--help"], capture_output=True, check=True)
+    assert other.stdout == result.stdout

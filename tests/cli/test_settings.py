@@ -57,8 +57,9 @@ def test_the_token_may_stand_in_a_file(server: Server, tmp_path: Path, written: 
 
 
 def test_the_token_itself_wins_over_the_file(server: Server, tmp_path: Path):
-    """MLMESSAGES_TOKEN is taken where both are set."""
+    """MLMESSAGES_TOKEN is taken where both are set; but a file that was typed is the one that is meant."""
     assert unread_with(server, token=TOKEN, MLMESSAGES_TOKEN_FILE=str(tmp_path / "missing"))[0] == 0
+    assert unread_with(server, "--token-file", str(tmp_path / "missing"), token=TOKEN)[0] == 2
 
 
 @pytest.mark.parametrize("content", [None, b"", b" \n", b"\xff\xfe\x00\x01"])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mlmessages import FileTokenStore, MessagesClient
-from mlmessages.models import Conversation, PackFailure, Token
+from mlmessages.models import Token
 from mlmessages.testing import Server
 
 README = Path(__file__).parents[2] / "README.md"
@@ -47,8 +47,6 @@ def test_a_block_of_the_readme_runs(block: str, sandbox_as_default: Server) -> N
         "seller_id": server.seller_id,
         "pack_id": server.sandbox.pack_ids()[0],
         "pack_ids": server.sandbox.pack_ids(),
-        "Conversation": Conversation,
-        "PackFailure": PackFailure,
         "handle": lambda conversation: None,
     }
     code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

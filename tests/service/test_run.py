@@ -6,12 +6,14 @@ import asyncio
 import json
 import logging
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlmessages import Limits, Notification
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
+from mlmessages.journal import contents
 from mlmessages.testing import DROP, EXECUTE, MARK_ALL, SNAPSHOT, Entry, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock
 
@@ -255,7 +257,7 @@ async def test_missed_notifications_checks_its_arguments_at_the_call() -> None:
 
 @on_virtual_clock
 async def test_a18_a_handler_that_raises_for_ever(
-    inbox_of: Any, handler: Any, running: Any, caplog: pytest.LogCaptureFixture
+    inbox_of: Any, handler: Any, running: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The others flow; it is handed over again, later each time, from the journal; then it is a dead letter. No GET more, no text in the log."""
     sandbox = Sandbox(packs=20)
@@ -269,6 +271,7 @@ async def test_a18_a_handler_that_raises_for_ever(
             assert [d.redelivered for _, d in handler.deliveries if d.pack_id == SECOND] == [False, True, True, True]
             [dead] = await inbox.dead_letters()
             assert (dead.pack_id, str(dead.error)) == (SECOND, "the handler raised ValueError")
+    assert contents(tmp_path / "inbox.db").dead == {SECOND: 1}
     assert sandbox.count("mark") == 20
     assert "CANARY" not in caplog.text
     assert caplog.records[-1].levelno == logging.ERROR

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -218,6 +219,7 @@ def test_forward_posts_each_delivery(server: Server, tmp_path: Path) -> None:
         (["--exec", "true", "--forward", "https://example.com"], {}, "one of --exec and --forward"),
         (["--exec", ""], {}, "there is no command"),
         (["--exec", "'"], {}, "--exec"),
+        (["--exec", "./no-such-program --quiet"], {}, "there is no program ./no-such-program"),
         (["--forward", "http://example.com/x"], {}, "https"),
         (["--forward", "ftp://127.0.0.1/x"], {}, "https"),
         (["--exec", "true"], {"MLMESSAGES_NOTIFICATION_SECRET": ""}, "token_urlsafe"),
@@ -236,3 +238,22 @@ def test_misuse_is_told_in_a_line(
     assert found.exit_code == 2, found.output
     assert said in found.output
     assert server.sandbox.log == []
+
+
+def test_a_port_that_is_taken_is_told_in_a_line(server: Server, tmp_path: Path) -> None:
+    """Exit code 1, with what to do, before anything is read."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        args = ["serve", "--journal", str(tmp_path / "j.db"), "--exec", "true", "--port", port]
+        found = CliRunner().invoke(cli, args, env=environment(server))
+    assert found.exit_code == 1
+    assert f"port {port} of 127.0.0.1 cannot be opened: it is taken; choose another with --port" in found.output
+    assert server.sandbox.log == []
+
+
+def test_a_folder_that_does_not_exist_is_misuse(server: Server, tmp_path: Path) -> None:
+    """The journal's folder is named, before anything is sent."""
+    args = ["serve", "--journal", str(tmp_path / "nowhere" / "j.db"), "--exec", "true"]
+    found = CliRunner().invoke(cli, args, env=environment(server))
+    assert (found.exit_code, server.sandbox.log) == (2, [])
+    assert "j.db: its folder does not exist" in found.output
