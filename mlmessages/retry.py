@@ -12,7 +12,7 @@ import backoff
 from attrs import field, frozen
 
 from .arguments import seconds, whole
-from .errors import APIError, MessagesError
+from .errors import APIError, MessagesError, TransportError
 from .events import SILENT, Events, RetryEvent, extra
 from .wire import Effect, repeatable
 
@@ -139,7 +139,9 @@ class Course(Generic[T]):
         # refusal into an unknown outcome.
         wait = least + min(backing_off * random.uniform(0, 0.25), (left - least) / 2)
         event = RetryEvent(self._retries, wait, type(error).__name__)
-        _log.info("retry %d in %.1f s after %s", event.attempt, event.wait, event.error, extra=extra(event))
+        # What a server says may quote what was written; what became of a request is told in our own words.
+        why = f"{event.error}: {error}" if isinstance(error, TransportError) else event.error
+        _log.info("retry %d in %.1f s after %s", event.attempt, event.wait, why, extra=extra(event))
         self._events.emit(event)
         return wait
 

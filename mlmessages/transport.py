@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -257,12 +258,20 @@ _BEFORE_SENDING: Final = (
 )
 
 
+def _why_unreached(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    return f"{type(error).__name__}: {error.strerror or 'failed'}"
+
+
 def _failure(error: Exception, timeout: float | None) -> TransportError:
     """`error` in our own words; aiohttp's may quote headers or bytes of the answer."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        return NotSent(
-            f"no connection to {error.host}: {type(error.os_error).__name__}: {error.os_error.strerror or 'failed'}"
-        )
+        unreached = NotSent(f"no connection to {error.host}:{error.port}: {_why_unreached(error.os_error)}")
+        unreached.hint = "Is the base URL right, and is there a network?"
+        return unreached
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NotSent("no connection in time")
     if isinstance(error, _BEFORE_SENDING):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,15 @@ from .terminal import note, one_line
 
 
 class _ToStderr(logging.Handler):
+    """Each message as a line, but of requests that wait for the same thing at the same time only the first."""
+
+    _quiet_until = 0.0
+
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "ml_event", None) == "retry":
+            if time.monotonic() < self._quiet_until:
+                return
+            self._quiet_until = time.monotonic() + getattr(record, "ml_wait", 0.0) * 0.8
         note(one_line(record.getMessage()))
 
 

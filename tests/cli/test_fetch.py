@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -125,6 +126,19 @@ def test_a_file_is_no_dash(serve: Serve, tmp_path: Path, option: str, monkeypatc
     assert (result.exit_code, server.sandbox.log) == (2, [])
     assert "must be files, not -" in result.stderr
     assert not (tmp_path / "-").exists()
+
+
+def test_eight_that_wait_for_the_same_thing_say_so_once(serve: Serve, tmp_path: Path):
+    """Every connection is refused: each round of retries is one line, which names server and reason."""
+    server = serve(20)
+    write_ids(tmp_path, server.sandbox.pack_ids())
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{closed.getsockname()[1]}"
+        with started(*arguments(tmp_path, "--base-url", f"http://{where}"), server=server) as process:
+            said = read_until(process, "retry 3 ")
+    assert [said.count(f"retry {n} in ") for n in (1, 2, 3)] == [1, 1, 1]
+    assert said.count(f"after NotSent: no connection to {where}: refused") == 3
 
 
 def test_what_is_done_is_not_asked_for_again(serve: Serve, tmp_path: Path):

@@ -55,13 +55,18 @@ def closed_port() -> int:
 @pytest.mark.parametrize("attempts", [1, 3])
 @within(5)
 async def test_a_refused_connection_is_not_sent(attempts: int, mark: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody listens: it was certainly not executed, so a marking request is repeated like a read."""
+    """Nobody listens: it was certainly not executed, so a marking request is repeated like a read; it says where."""
+    port = closed_port()
     with caplog.at_level(logging.INFO, "mlmessages"):
         async with client_at(
-            f"http://127.0.0.1:{closed_port()}", retry=Retry(attempts=attempts, base=0.01), timeout=2
+            f"http://127.0.0.1:{port}", retry=Retry(attempts=attempts, base=0.01), timeout=2
         ) as client:
-            await fails(client, mark=mark)
-    assert len([record for record in caplog.records if "NotSent" in record.getMessage()]) == attempts - 1
+            with pytest.raises(NotSent) as failed:
+                await client.page(PACK, mark_as_read=mark)
+    assert str(failed.value) == f"no connection to 127.0.0.1:{port}: refused"
+    assert "base URL" in (failed.value.hint or "")
+    told = [record for record in caplog.records if f"NotSent: {failed.value}" in record.getMessage()]
+    assert len(told) == attempts - 1
 
 
 @within(5)

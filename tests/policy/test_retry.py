@@ -651,7 +651,7 @@ def test_retry_is_told_at_info(caplog: pytest.LogCaptureFixture) -> None:
     assert [name for name, *_ in told] == ["mlmessages", "mlmessages"]
     assert {level for _, level, _ in told} == {logging.INFO}
     assert told[0][2].startswith("retry 1 in 0.")
-    assert told[0][2].endswith(" s after AnswerLost")
+    assert told[0][2].endswith(" s after AnswerLost: no answer within 30 s")
     assert told[1][2].startswith("retry 2 in 7.")
 
 
