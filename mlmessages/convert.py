@@ -471,7 +471,7 @@ def _messages(rows: list[Any], body: bytes, pack_id: str) -> tuple[Message, ...]
                 draft.created = _moment(date.get("created"))
                 draft.read = _moment(date.get("read"))
             except TypeError:
-                pass
+                pass  # who asks for it is told in `problems`
         if not row.get("message_attachments", True):
             draft.attachments = ()
         draft.__class__ = Message  # type: ignore[assignment]

@@ -18,9 +18,13 @@ class Cancel(enum.Enum):
     WOKEN = "when what it waits for has just come"
 
 
-@types.coroutine
-def cancelled_at(coroutine: Coroutine[Any, Any, T], step: int, cancel: Cancel) -> Generator[Any, Any, T]:
+async def cancelled_at(coroutine: Coroutine[Any, Any, T], step: int, cancel: Cancel) -> T:
     """`coroutine`, whose task is cancelled at its suspension number `step`, from 0; to be a task of its own."""
+    return await _stepwise(coroutine, step, cancel)
+
+
+@types.coroutine
+def _stepwise(coroutine: Coroutine[Any, Any, T], step: int, cancel: Cancel) -> Generator[Any, Any, T]:
     task = asyncio.current_task()
     assert task is not None
     resume, value = coroutine.send, None
