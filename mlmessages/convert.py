@@ -472,7 +472,7 @@ def _messages(rows: list[Any], body: bytes, pack_id: str) -> tuple[Message, ...]
                 draft.read = _moment(date.get("read"))
             except TypeError:
                 pass  # who asks for it is told in `problems`
-        if not row.get("message_attachments", True):
+        if row.get("message_attachments") in (None, []):
             draft.attachments = ()
         draft.__class__ = Message  # type: ignore[assignment]
         made.append(draft)

@@ -36,7 +36,6 @@ class Walk:
         "_fruitless",
         "_furthest",
         "_leapt",
-        "_longest",
         "_restarts",
         "_seen",
         "_total",
@@ -52,7 +51,6 @@ class Walk:
         self.done = False
         self.pages = 0  # taken, by all attempts
         self._seen: set[str] = set()  # by all attempts
-        self._longest = 0  # a server may give fewer rows than asked for without saying so
         self._restarts = 0
         self._doubted: tuple[list[str], int] | None = None  # known rows in the place of others; how many were known
         self._begin()
@@ -107,10 +105,7 @@ class Walk:
             self._endings = self._fruitless = 0
             if reach >= self._frontier:
                 self._furthest, self._frontier = ids[-1], reach
-        elif not ids or (ids[-1] == self._furthest and not full and len(ids) < self._longest):
-            self._endings += 1
-            self._count(page)
-        elif reach > self._frontier and not self._has_grown():
+        elif ids and reach > self._frontier and not self._has_grown():
             doubted, self._doubted = self._doubted, (ids, len(self._seen))
             if doubted == self._doubted:  # and nothing new at the top: it is the same wherever one asks
                 self.done = True
@@ -118,12 +113,11 @@ class Walk:
                 self._go_back(page)
             return
         else:
-            self._endings = 0
+            self._endings = self._endings + 1 if not ids or ids[-1] == self._furthest else 0
             self._count(page)
         finished = total is not None and reach + 1 >= total
         # The last of them has to look behind: a server may return fewer rows than there are at any time.
         self.done = (finished and not full) or (self._endings >= 2 and not ids)
-        self._longest = max(self._longest, len(ids))
         self._advance(len(ids), reach, arrived)
 
     def _has_grown(self) -> bool:

@@ -331,11 +331,11 @@ SPELLINGS: list[tuple[str, dict[str, Any], Any]] = [
 @pytest.mark.parametrize(("name", "raw", "expected"), SPELLINGS, ids=lambda value: json.dumps(value, default=str)[:70])
 def test_one_value_whatever_the_spelling(name: str, raw: dict[str, Any], expected: Any) -> None:
     """Each documented or observed spelling of a field gives the same value, without a problem."""
-    one = message({"id": "a", **raw})
-    assert getattr(one, name) == expected
-    assert one.problems == ()
-    if isinstance(expected, datetime):
-        assert getattr(one, name).tzinfo is UTC
+    for one in (message({"id": "a", **raw}), message_page(dump({"messages": [{"id": "a", **raw}]}), "1").messages[0]):
+        assert getattr(one, name) == expected
+        assert one.problems == ()
+        if isinstance(expected, datetime):
+            assert getattr(one, name).tzinfo is UTC
 
 
 def test_the_flat_and_the_nested_spelling_of_one_message_are_equal() -> None:
@@ -595,6 +595,18 @@ def test_a_message_of_a_page_says_the_same_whatever_is_asked_first(data: st.Data
     one = message_page(text, "1").messages[0]
     for name in data.draw(st.permutations(FIELDS_OF_A_MESSAGE)):
         assert getattr(one, name) == getattr(alone, name)
+
+
+@pytest.mark.parametrize("path", sorted(KINDS, key=str), ids=spelled)
+@pytest.mark.parametrize("value", [False, 0, "", {}, [], None], ids=json.dumps)
+def test_what_is_nothing_in_another_type_is_named_on_a_page_too(path: tuple[str | int, ...], value: Any) -> None:
+    """False, 0, an empty text, object or array in the place of a field: as of the message read by itself."""
+    row = documented_message()
+    put(row, path, value)
+    one, alone = message_page(dump({"messages": [row]}), "1").messages[0], message(row, "1")
+    assert [getattr(one, name) for name in FIELDS_OF_A_MESSAGE] == [
+        getattr(alone, name) for name in FIELDS_OF_A_MESSAGE
+    ]
 
 
 def test_a_message_that_nobody_has_looked_at_is_whole_in_its_copies(parser: str) -> None:

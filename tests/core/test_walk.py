@@ -228,8 +228,18 @@ def test_c1_arrivals_end_no_walk_where_no_total_tells_of_them(
         assert missed(server, old(many), walked(server, limit)) == set()
 
 
-@pytest.mark.parametrize("total", [HONEST, None])
-@pytest.mark.parametrize(("limit", "arriving", "times"), [(2, 1, 2), (2, 1, 20), (3, 1, 20), (10, 9, 2), (10, 3, 20)])
+@pytest.mark.parametrize(
+    ("limit", "arriving", "times", "total"),
+    [
+        *(
+            (limit, arriving, times, total)
+            for total in (HONEST, None)
+            for limit, arriving, times in [(2, 1, 2), (2, 1, 20), (3, 1, 20), (10, 9, 2), (10, 3, 20)]
+        ),
+        (2, 1, 40, HONEST),
+        (5, 4, 40, HONEST),
+    ],
+)
 def test_c1_a_conversation_that_grows_by_less_than_a_page_at_a_time_is_walked_to_its_end(
     limit: int, arriving: int, times: int, total: str | None
 ) -> None:

@@ -189,6 +189,22 @@ async def test_wrong_ids_are_refused_before_anything_is_sent(wrong: object) -> N
 
 
 @on_virtual_clock
+async def test_a_source_that_always_raises_is_asked_once() -> None:
+    """An iterator that raises whenever it is asked ends the fetch with its first error."""
+    sandbox, asked = Sandbox(packs=1), []
+
+    class Broken(Iterator[str]):
+        def __next__(self) -> str:
+            asked.append(1)
+            raise OSError("the disk is gone")
+
+    async with client_of(sandbox) as client:
+        with pytest.raises(OSError, match="the disk"):
+            await anext(client.fetch(Broken()))
+    assert len(asked) == 1
+
+
+@on_virtual_clock
 async def test_what_the_source_raises_comes_out() -> None:
     """An error of the iterable ends the fetch with that error, after what was read before it; it leaves no task."""
     sandbox = Sandbox(packs=3)
