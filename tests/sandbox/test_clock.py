@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 from aiolimiter import AsyncLimiter
@@ -18,9 +17,7 @@ def test_a_day_takes_no_time():
         await asyncio.sleep(3 * 86400)
         return asyncio.get_running_loop().time() - begun
 
-    begun = time.monotonic()
     assert virtual_run(main()) == pytest.approx(3 * 86400)
-    assert time.monotonic() - begun < 5
 
 
 def test_timers_run_in_order_at_their_time():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import time
 
 import aiohttp
 import pytest
@@ -265,12 +264,3 @@ async def test_a_rule_that_makes_no_sense_is_refused():
             on("mark").do(*steps)
     with pytest.raises(ValueError, match="unknown kind"):
         on("marks")
-
-
-async def test_a_request_costs_the_server_little(over_a_socket):
-    sandbox = Sandbox(300)
-    async with over_a_socket(sandbox) as ask:
-        begun = time.process_time()
-        for pack in sandbox.pack_ids():
-            await ask.pack(pack)
-        assert (time.process_time() - begun) / 300 < 0.005  # client and server together, and no tight bound: CI is slow
