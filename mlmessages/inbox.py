@@ -121,7 +121,7 @@ class Inbox:
             if self._service is not None:
                 await self._service.stopped()
             if self._drain is not None:
-                await self._drain.aclose()
+                await self._drain.leave()
         finally:
             await self._journal.close()
 
@@ -253,7 +253,7 @@ class InboxDrain:
         self._journal = journal
         self._concurrency = concurrency
         self._before = before  # it may have been left open by a `break`
-        self._busy = self._replaced = False
+        self._busy = self._replaced = self._left = False
         intake.begin()
         self._rounds: Rounds[tuple[News | None, Look]] = Rounds(
             intake.backlog,
@@ -298,7 +298,7 @@ class InboxDrain:
         if self._replaced:
             raise RuntimeError("another drain of this inbox has taken over")
         if self.closed:
-            raise StopAsyncIteration
+            raise self._end()
         self._busy = True
         try:
             news = await self._next()
@@ -309,9 +309,17 @@ class InboxDrain:
             self._busy = False
         if news is None:
             await self.aclose()
-            raise StopAsyncIteration
+            raise self._end()
         self._intake.hand_out(news)
         return Delivery(self._intake, news)
+
+    def _end(self) -> Exception:
+        return RuntimeError("the inbox is closed") if self._left else StopAsyncIteration()
+
+    async def leave(self) -> None:
+        """Close it because the inbox is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self.closed
+        await self.aclose()
 
     async def _close_before(self) -> None:
         if self._before is not None:

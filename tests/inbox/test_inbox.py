@@ -1316,6 +1316,28 @@ async def test_unread_says_the_same_when_it_is_redelivered(inbox_of: Any, consum
     assert (again.pack_id, again.status) == (first.pack_id, first.status)
 
 
+@on_virtual_clock
+async def test_a_drain_that_leaving_the_inbox_cut_off_has_not_come_to_its_end(tmp_path: Path, inbox_of: Any) -> None:
+    """Whoever goes on with it, or waits for the next delivery meanwhile, is told; one that had ended stays ended."""
+    sandbox = Sandbox(packs=3, behaviour=Behaviour(latency=1.0))
+    async with inbox_of(sandbox) as inbox:
+        drain = inbox.drain()
+        await anext(drain)
+    with pytest.raises(RuntimeError, match="the inbox is closed"):
+        await anext(drain)
+    other = Sandbox(packs=3, behaviour=Behaviour(latency=1.0))
+    async with inbox_of(other, path=tmp_path / "other.db") as inbox:
+        waiting = asyncio.ensure_future(anext(inbox.drain()))
+        await asyncio.sleep(0.5)
+    with pytest.raises(RuntimeError, match="is closed"):
+        await waiting
+    async with inbox_of(sandbox) as inbox:
+        drain = inbox.drain()
+        assert len([delivery async for delivery in drain]) == 3
+    with pytest.raises(StopAsyncIteration):
+        await anext(drain)
+
+
 # -- verify ------------------------------------------------------------------------------------------------------------
 
 
