@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
 from typing import Final
 
 from .arguments import digits, whole
@@ -82,7 +82,7 @@ class Fetch:
         self._under_way: set[asyncio.Task[None]] = set()
         self._pulling = False
         self._ready: deque[Fetched] = deque()
-        self._failure: Exception | None = None  # raised when all that was in flight before it has been yielded
+        self._failure: BaseException | None = None  # raised when all that was in flight before it has been yielded
         self._waiter: asyncio.Future[None] | None = None
         self._closed = self._busy = self._left = False
 
@@ -140,12 +140,12 @@ class Fetch:
                     self._fail(error)
             else:
                 self._pulling = True
-                self._under_way.add(asyncio.create_task(self._pull()))
+                self._spawn(self._pull())
 
     async def _pull(self) -> None:
         try:
             self._pulled(await self._ids.wait())
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._fail(error)
         finally:
             self._pulling = False
@@ -155,7 +155,7 @@ class Fetch:
         if pack_id is None:
             self._more = False
         else:
-            self._under_way.add(asyncio.create_task(self._read(pack_id)))
+            self._spawn(self._read(pack_id))
 
     async def _read(self, pack_id: str) -> None:
         look = Look()
@@ -164,22 +164,37 @@ class Fetch:
             self._ready.append(self._reader.conversation(look, pack_id, marked=self._mark))
         except MessagesError as error:
             self._ready.append(PackFailure(pack_id, error))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             self._fail(error)
         finally:
             self._over()
 
-    def _fail(self, error: Exception) -> None:
-        """Begin nothing more: `error` is not the fault of one pack."""
-        self._failure = self._failure or error
+    def _fail(self, error: BaseException) -> None:
+        """Begin nothing more: `error` is not the fault of one pack.
+
+        Such is a cancellation by somebody else: what it cut off must not look as if it had never been asked for.
+        """
+        if not self._closed:
+            self._failure = self._failure or error
         self._more = False
 
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
     def _over(self) -> None:
-        """The current task is over. A callback of it would tell the consumer a turn of the loop later."""
+        """The current task is over. Its callback would tell the consumer a turn of the loop later."""
         task = asyncio.current_task()
         assert task is not None
         self._under_way.discard(task)
         self._wake()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task in self._under_way:  # cancelled before it began
+            self._under_way.discard(task)
+            self._fail(asyncio.CancelledError())
+            self._wake()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -188,6 +188,37 @@ async def test_wrong_ids_are_refused_before_anything_is_sent(wrong: object) -> N
     assert sandbox.log == []
 
 
+@pytest.mark.parametrize("cancelled", ["source", "reads", "reads that have not begun"])
+@on_virtual_clock
+async def test_what_somebody_else_cancels_does_not_look_like_an_end(cancelled: str) -> None:
+    """A source whose own task was cancelled, or all tasks of the program: a `CancelledError`, no quiet end, no waiting."""
+    sandbox = Sandbox(packs=4, behaviour=Behaviour(latency=1.0))
+    task = asyncio.ensure_future(asyncio.sleep(1000))
+
+    async def source() -> AsyncIterator[str]:
+        yield from_the_list[0]
+        if cancelled == "source":
+            task.cancel()
+            await task
+        for pack_id in from_the_list[1:]:
+            yield pack_id
+
+    from_the_list = sandbox.pack_ids()
+    async with client_of(sandbox, limits=Limits(**PLENTY)) as client:
+        before = asyncio.all_tasks()
+        fetching = client.fetch(source() if cancelled == "source" else from_the_list)
+        consumer = asyncio.ensure_future(anext(fetching))
+        await asyncio.sleep(0.5 if cancelled == "reads" else 0)
+        if cancelled != "source":
+            for each in asyncio.all_tasks() - before - {consumer}:
+                each.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+            async for _ in fetching:
+                pass
+    task.cancel()
+
+
 @on_virtual_clock
 async def test_a_source_that_always_raises_is_asked_once() -> None:
     """An iterator that raises whenever it is asked ends the fetch with its first error."""
