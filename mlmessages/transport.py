@@ -174,7 +174,7 @@ def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
     """
     for secret in secrets:
         if len(secret) >= _LONG:
-            text = text.replace(secret, "***")
+            text = text.replace(secret, "***").replace(secret.replace("/", "\\/"), "***")  # some JSON escapes slashes
         elif not (secret.isalpha() and len(secret) < _COMMON):
             text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "***", text)
     return text

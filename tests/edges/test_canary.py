@@ -198,6 +198,20 @@ async def test_no_failed_connection_tells(url: str, heard: Heard) -> None:
     assert_clean([line for line in heard.lines if "canary-free" not in line])
 
 
+@pytest.mark.parametrize(
+    "echo", [f"x{TOKEN}y", f"_{TOKEN}-", TOKEN.replace("/", "\\/")], ids=["word", "joined", "escaped"]
+)
+@within(10)
+async def test_a_long_token_is_left_out_wherever_it_stands(echo: str) -> None:
+    """In the middle of a word, and with its slashes escaped, as some servers write JSON."""
+    body = f'{{"message": "not this: {echo}", "error": "forbidden"}}'.encode()
+    async with server(answering(body, "403 Forbidden")) as wire, client_at(wire.base_url, auth=TOKEN) as client:
+        with pytest.raises(Forbidden) as refused:
+            await client.page(PACK)
+    assert "***" in (refused.value.message or "")
+    assert_clean(outputs(refused.value))
+
+
 @pytest.mark.parametrize("token", ["token", "t", "user", "order", "test-token", "secret"])
 @within(10)
 async def test_a_token_that_is_a_common_word_spoils_no_refusal(token: str) -> None:
