@@ -12,6 +12,7 @@ import click
 import mlmessages
 
 from ..errors import MessagesError
+from ..harmless import one_line
 from .auth import auth
 from .demo import demo
 from .drain import drain
@@ -23,7 +24,7 @@ from .report import report
 from .sandbox import sandbox
 from .send import send
 from .serve import serve
-from .terminal import one_line, prepare_streams
+from .terminal import prepare_streams
 from .unread import unread
 
 INTERRUPTED = 130

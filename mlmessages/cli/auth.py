@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
+from ..harmless import one_line
 from .interruptible import run
 from .settings import BASE_URL, TOKEN_FILE, application, client_id
-from .terminal import note, one_line
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..auth import Http

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ..errors import MessagesError
+from ..harmless import one_line
 from . import json_lines
 from .interruptible import run
 from .line_file import LineFile
 from .settings import Settings, check_folder, patience, with_settings
-from .terminal import counted, named_failures, note, one_line, stderr
+from .terminal import counted, named_failures, note, stderr
 
 if TYPE_CHECKING:
     from ..client import MessagesClient

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ..harmless import one_line
 from . import json_lines
-from .terminal import counted, note, one_line, stdout
+from .terminal import counted, note, stdout
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from ..harmless import harmless, one_line
 from . import json_lines
 from .interruptible import run
 from .settings import Settings, with_settings
-from .terminal import counted, harmless, note, one_line, stdout
+from .terminal import counted, note, stdout
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .terminal import note, one_line
+from ..harmless import one_line
+from .terminal import note
 
 
 class _ToStderr(logging.Handler):

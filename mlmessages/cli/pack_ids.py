@@ -8,8 +8,8 @@ from typing import Final, NoReturn
 
 import click
 
+from ..harmless import one_line
 from .blocking import read_stdin
-from .terminal import one_line
 
 _BLOCK: Final = 1 << 16
 _LONGEST: Final = 10_000  # bytes of a line: whatever that is, it is no list

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ..harmless import one_line
 from .blocking import apart, read_stdin
 from .interruptible import run
 from .settings import SELLER_ID
-from .terminal import counted, note, one_line, stderr
+from .terminal import counted, note, stderr
 
 if TYPE_CHECKING:
     from ..report.facts import Facts

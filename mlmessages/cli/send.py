@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..harmless import one_line
 from .interruptible import run
 from .settings import Settings, with_settings
-from .terminal import note, one_line
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..client import MessagesClient

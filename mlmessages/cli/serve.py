@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 
+from ..harmless import one_line
 from . import json_lines
 from .interruptible import run
 from .settings import Settings, check_folder, patience, with_settings
-from .terminal import counted, not_opened, note, one_line
+from .terminal import counted, not_opened, note
 
 if TYPE_CHECKING:
     from ..client import MessagesClient

@@ -13,7 +13,7 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from .terminal import one_line
+from ..harmless import one_line
 
 if TYPE_CHECKING:
     from ..auth import TokenSource

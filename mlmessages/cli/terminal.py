@@ -1,4 +1,4 @@
-"""What reaches a terminal: consoles, other people's texts made harmless, and characters that it may not have."""
+"""What reaches a terminal: consoles, notes, and other characters for those that it may not have."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..harmless import escaped
-from ..harmless import harmless as harmless  # noqa: PLC0414 - to be had from here too
-from ..harmless import one_line as one_line  # noqa: PLC0414
+from ..harmless import escaped, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..harmless import one_line
 from . import json_lines
 from .interruptible import run
 from .settings import Settings, with_settings
-from .terminal import counted, note, one_line, stdout
+from .terminal import counted, note, stdout
 
 if TYPE_CHECKING:
     from ..client import MessagesClient

@@ -7,7 +7,8 @@ import unicodedata
 
 import pytest
 
-from mlmessages.cli.terminal import counted, harmless, one_line
+from mlmessages.cli.terminal import counted
+from mlmessages.harmless import harmless, one_line
 
 
 def test_no_character_acts_on_a_terminal():
