@@ -210,7 +210,7 @@ def main() -> None:
 
     import attrs
 
-    from mlmessages import convert
+    from mlmessages.api import convert
     from mlmessages.models import Message, MessagePage
 
     names = [field.name for field in attrs.fields(Message)]

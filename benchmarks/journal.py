@@ -36,7 +36,7 @@ FIRST_PACK = 2000000000000001
 
 async def commits(directory: Path, rounds: int) -> None:
     """Each kind of commit one after the other, and 50 that come together, against a bare append and fsync."""
-    from mlmessages.journal import Entry, Journal
+    from mlmessages.journal.journal import Entry, Journal
 
     singles, batches = 100, 10  # in a round
     each = singles + batches * BATCH
@@ -91,7 +91,7 @@ async def commits(directory: Path, rounds: int) -> None:
 
 def fill(path: Path, packs: int, owed: int, ids: int) -> None:
     """A journal of `packs` packs, the first `owed` of them open and the rest done, with `ids` known messages."""
-    from mlmessages.journal import Entry, SqliteStore
+    from mlmessages.journal.journal import Entry, SqliteStore
 
     store = SqliteStore(path, str(SELLER))
     each, rest = divmod(ids, packs - owed)
@@ -199,7 +199,7 @@ def percentile(found: array[float], share: float) -> float:
 
 async def lag(directory: Path) -> None:
     """While 32 writers commit pages of 50 messages for three seconds."""
-    from mlmessages.journal import Entry, Journal
+    from mlmessages.journal.journal import Entry, Journal
 
     made = pages = 0
     lags = array("d")

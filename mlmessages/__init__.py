@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors, models
-    from .auth import StaticToken, TokenSource
+    from .api.endpoints import Routes
+    from .api.notifications import Notification
+    from .auth.oauth import OAuthToken, TokenStore
+    from .auth.source import StaticToken, TokenSource
+    from .auth.store import FileTokenStore
     from .client import MessagesClient
-    from .drain import Drain
-    from .endpoints import Routes
+    from .conversations.drain import Drain
     from .errors import MessagesError
-    from .inbox import Delivery, Inbox
-    from .limits import Limits
-    from .notifications import Notification
-    from .oauth import OAuthToken, TokenStore
-    from .retry import Retry
-    from .tokenstore import FileTokenStore
+    from .http.limits import Limits
+    from .http.retry import Retry
+    from .inbox.inbox import Delivery, Inbox
 
     __version__: str
 
@@ -46,20 +46,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Delivery": "inbox",
-    "Drain": "drain",
-    "FileTokenStore": "tokenstore",
-    "Inbox": "inbox",
-    "Limits": "limits",
+    "Delivery": "inbox.inbox",
+    "Drain": "conversations.drain",
+    "FileTokenStore": "auth.store",
+    "Inbox": "inbox.inbox",
+    "Limits": "http.limits",
     "MessagesClient": "client",
     "MessagesError": "errors",
-    "Notification": "notifications",
-    "OAuthToken": "oauth",
-    "Retry": "retry",
-    "Routes": "endpoints",
-    "StaticToken": "auth",
-    "TokenSource": "auth",
-    "TokenStore": "oauth",
+    "Notification": "api.notifications",
+    "OAuthToken": "auth.oauth",
+    "Retry": "http.retry",
+    "Routes": "api.endpoints",
+    "StaticToken": "auth.source",
+    "TokenSource": "auth.source",
+    "TokenStore": "auth.oauth",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -13,23 +13,23 @@ from typing import BinaryIO, Literal
 
 import aiohttp
 
-from .arguments import base_url as checked_base_url
-from .arguments import digits, seconds, unshown, whole, word
-from .attachments import Attachments
-from .auth import Secret, StaticToken, TokenSource
-from .drain import Drain
-from .endpoints import Endpoints, Routes, routes
+from .api.arguments import base_url as checked_base_url
+from .api.arguments import check_id, check_int, check_topic, redact, seconds
+from .api.endpoints import Endpoints, Routes, routes
+from .api.notifications import Notification
+from .api.paging import descending, newest_first
+from .auth.source import Secret, StaticToken, TokenSource
+from .conversations.attachments import Attachments
+from .conversations.drain import Drain
+from .conversations.fetch import Fetch
+from .conversations.reader import ConversationRead, Reader
+from .conversations.writer import Writer
 from .events import Events, Hook
-from .fetch import Fetch
-from .limits import Limits
+from .http.limits import Limits
+from .http.pipeline import Pipeline
+from .http.retry import Retry
+from .http.transport import Transport
 from .models import Attachment, Conversation, Message, MessagePage, Reasons, UnreadListing
-from .notifications import Notification
-from .paging import descending, newest_first
-from .reader import Look, Reader
-from .retry import Retry
-from .session import Session
-from .transport import Transport
-from .writer import Writer
 
 
 class MessagesClient:
@@ -75,11 +75,11 @@ class MessagesClient:
         ):
             if value is not None and not isinstance(value, cls):
                 raise ValueError(f"{name} must be a {cls.__name__}")
-        seller = digits("seller_id", seller_id)
+        seller = check_id("seller_id", seller_id)
         if on_event is not None and not callable(on_event):
             raise ValueError("on_event must be callable")
         transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout))
-        self._session = Session(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
+        self._session = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
         endpoints = Endpoints(routes(api), seller)
         self._reader = Reader(self._session, endpoints, seller)
         self._writer = Writer(self._reader, endpoints)
@@ -192,8 +192,8 @@ class MessagesClient:
         With `mark_as_read` the first page marks.
         """
         self._session.check_open()
-        pack = digits("pack_id", pack_id)
-        return self._reader.pages(pack, whole("limit", limit, 1), mark=_flag(mark_as_read))
+        pack = check_id("pack_id", pack_id)
+        return self._reader.pages(pack, check_int("limit", limit, 1), mark=_flag(mark_as_read))
 
     def messages(
         self, pack_id: int | str, *, limit: int = 50, mark_as_read: bool = False
@@ -207,7 +207,7 @@ class MessagesClient:
         The first page marks. Further pages are marked only where one still shows a message of the counterparty as
         unread after that: some servers mark no more than they return [observed].
         """
-        pack, look, limit = digits("pack_id", pack_id), Look(), 50
+        pack, look, limit = check_id("pack_id", pack_id), ConversationRead(), 50
         await self._reader.walk(look, pack, limit, mark=True)
         if look.unread_offsets:
             await self._reader.mark_pages(look, pack, limit, tuple(look.unread_offsets))
@@ -226,7 +226,9 @@ class MessagesClient:
         acknowledges nothing: the same ones come again until they expire [documented].
         """
         self._session.check_open()
-        return self._reader.missed(digits("app_id", app_id), word("topic", topic) if topic is not None else None)
+        return self._reader.missed(
+            check_id("app_id", app_id), check_topic("topic", topic) if topic is not None else None
+        )
 
     # -- writing --
 
@@ -254,7 +256,7 @@ class MessagesClient:
         conversation allows, counted in Unicode code points (350 on domestic sites that do not say), and on domestic
         sites one with characters that they refuse.
         """
-        text = unshown(text)
+        text = redact(text)
         return await self._writer.send(pack_id, text, to, attachments)
 
     async def contact_reasons(self, pack_id: int | str) -> Reasons:
@@ -279,9 +281,9 @@ class MessagesClient:
         guide is not for this pack (an exception, or the buyer has answered), a text is sent as a plain message instead.
         A text that is longer than the option allows is a `ValueError`.
         """
-        text = unshown(text)
+        text = redact(text)
         if isinstance(variables, Mapping):
-            variables = {name: unshown(value) for name, value in variables.items()}
+            variables = {name: redact(value) for name, value in variables.items()}
         return await self._writer.start(pack_id, option_id, text, template_id, variables)
 
     async def upload(

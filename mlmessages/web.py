@@ -18,11 +18,11 @@ from typing import Final
 from aiohttp import web
 from attrs import define
 
-from .arguments import digits, seconds
-from .auth import Secret
+from .api.arguments import check_id, seconds
+from .api.notifications import TOPICS, Notification
+from .auth.source import Secret
 from .errors import DecodeError, JournalError
-from .inbox import Inbox
-from .notifications import TOPICS, Notification
+from .inbox.inbox import Inbox
 
 __all__ = ["Counts", "NotificationRoutes", "serve"]
 
@@ -78,9 +78,9 @@ class NotificationRoutes:
         inboxes = {inbox.seller_id: inbox} if isinstance(inbox, Inbox) else inbox
         if not isinstance(inboxes, Mapping) or not all(isinstance(each, Inbox) for each in inboxes.values()):
             raise ValueError("inbox must be an Inbox, or a mapping from user ids to them")
-        self._inboxes = {digits("user id", user): each for user, each in inboxes.items()}
+        self._inboxes = {check_id("user id", user): each for user, each in inboxes.items()}
         self._secret = secret.encode()
-        self._application_id = digits("application_id", application_id)
+        self._application_id = check_id("application_id", application_id)
         self._answer_within = seconds("answer_within", answer_within)
         self._route = web.post(f"{prefix}/{{secret}}", self._post)
         self.counts: Final = Counts()

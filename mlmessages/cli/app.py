@@ -12,20 +12,20 @@ import click
 import mlmessages
 
 from ..errors import MessagesError
-from ..harmless import one_line
-from .auth import auth
-from .demo import demo
-from .drain import drain
-from .fetch import fetch
-from .journal import journal
-from .messages import messages
+from ..escaping import one_line
+from .commands.auth import auth
+from .commands.demo import demo
+from .commands.drain import drain
+from .commands.fetch import fetch
+from .commands.journal import journal
+from .commands.messages import messages
+from .commands.report import report
+from .commands.sandbox import sandbox
+from .commands.send import send
+from .commands.serve import serve
+from .commands.unread import unread
 from .narration import narrate
-from .report import report
-from .sandbox import sandbox
-from .send import send
-from .serve import serve
 from .terminal import prepare_streams
-from .unread import unread
 
 INTERRUPTED = 130
 

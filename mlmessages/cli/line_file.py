@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from ..harmless import one_line
+from ..escaping import one_line
 
 _BLOCK: Final = 1 << 16
 _START: Final = b'{"pack_id": "'  # of every line that the commands write

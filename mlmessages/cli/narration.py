@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..harmless import one_line
+from ..escaping import one_line
 from .terminal import note
 
 

@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 
 import click
 
-from ..harmless import one_line
+from ..escaping import one_line
 from .blocking import read_stdin
 
 _BLOCK: Final = 1 << 16
@@ -35,7 +35,7 @@ class _Reading:
             self._refuse(self._rest)
 
     def _pack_id(self, line: bytes) -> str | None:
-        from ..arguments import digits
+        from ..api.arguments import check_id
 
         if self._number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -43,7 +43,7 @@ class _Reading:
         if not word:
             return None
         try:
-            return digits("pack_id", word.decode("ascii"))
+            return check_id("pack_id", word.decode("ascii"))
         except ValueError:
             self._refuse(word)
 

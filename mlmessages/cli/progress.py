@@ -16,7 +16,7 @@ from .terminal import counted
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from ..limits import Limits
+    from ..http.limits import Limits
 
 _WINDOW: Final = 2.0  # seconds over which the rate is taken
 

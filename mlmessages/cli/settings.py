@@ -13,13 +13,13 @@ import attrs
 import click
 from click.core import ParameterSource
 
-from ..harmless import one_line
+from ..escaping import one_line
 
 if TYPE_CHECKING:
-    from ..auth import TokenSource
+    from ..auth.source import TokenSource
     from ..client import MessagesClient
-    from ..limits import Limits
-    from ..retry import Retry
+    from ..http.limits import Limits
+    from ..http.retry import Retry
 
 TOKEN = "MLMESSAGES_TOKEN"  # noqa: S105 - the name of the variable
 TOKEN_FILE = "MLMESSAGES_TOKEN_FILE"  # noqa: S105
@@ -114,7 +114,7 @@ def patience() -> Retry:
 
     Who starts it again right after a kill may find the budget of the minute spent: it waits for the next one.
     """
-    from ..retry import Retry
+    from ..http.retry import Retry
 
     return Retry(attempts=9)
 
@@ -153,8 +153,8 @@ def _auth(file: Path | None) -> str | TokenSource:
 
 def _renewed(file: Path) -> TokenSource:
     """The tokens that `mlmessages auth` keeps in `file`, refreshed when that is due."""
-    from ..oauth import OAuthToken
-    from ..tokenstore import FileTokenStore
+    from ..auth.oauth import OAuthToken
+    from ..auth.store import FileTokenStore
 
     return OAuthToken(*application(), FileTokenStore(file))
 

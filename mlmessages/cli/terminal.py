@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ..harmless import escaped, one_line
+from ..escaping import escaped, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

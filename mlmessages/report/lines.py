@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import attrs
 
-from ..convert import load_status, message
+from ..api.convert import load_status, message
+from ..api.json import dump_json, parse_json
 from ..errors import DecodeError
 from ..models import ConversationStatus, Message
-from ..wire import dump_json, parse_json
 
 _PACK: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _START: Final = b'{"pack_id":"'  # of every line, but for blanks

@@ -10,7 +10,7 @@ import attrs
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from ..harmless import one_line
+from ..escaping import one_line
 from . import charts, wording
 from .facts import LONGEST_TEXT
 from .figures import Figures, Waiting

@@ -7,7 +7,7 @@ from email.utils import formatdate
 
 from . import rates
 from .answers import JSON, Answer, Refused
-from .asked import Asked
+from .asked import ParsedRequest
 from .behaviour import Behaviour
 from .notifications import MissedFeeds
 from .oauth import TokenEndpoint
@@ -31,21 +31,21 @@ class Api:
         self._reads = rates.counter(window, window.reads) if window else None
         self._writes = rates.counter(window, window.writes) if window else None
 
-    def execute(self, asked: Asked) -> Answer:
+    def execute(self, asked: ParsedRequest) -> Answer:
         """Count the request, do what it asks, answer."""
         return self._answer(asked, marking=True)
 
-    def snapshot(self, asked: Asked) -> Answer:
+    def snapshot(self, asked: ParsedRequest) -> Answer:
         """Count the request and answer, and leave the marking to `mark_all`."""
         return self._answer(asked, marking=False)
 
-    def mark_all(self, asked: Asked) -> None:
+    def mark_all(self, asked: ParsedRequest) -> None:
         """Mark whatever the conversation holds now."""
         thread = self._world.find_thread(asked.pack_id or "")
         if thread is not None:
             self._world.mark_by_reading(thread.messages)
 
-    def _answer(self, asked: Asked, *, marking: bool) -> Answer:
+    def _answer(self, asked: ParsedRequest, *, marking: bool) -> Answer:
         if asked.kind == "token":  # outside of the messages' budget
             return Answer(*self.oauth.answer(asked.method, asked.body))
         throttled = self._throttled(asked)
@@ -77,7 +77,7 @@ class Api:
         except Refused as refused:
             return refused.answer
 
-    def _throttled(self, asked: Asked) -> Answer | None:
+    def _throttled(self, asked: ParsedRequest) -> Answer | None:
         counter = self._reads if asked.method == "GET" else self._writes
         if counter is None or self._window is None:
             return None
@@ -97,7 +97,7 @@ class Api:
                 headers["Retry-After"] = str(told)
         return Answer(429, b'{"message":"local_rate_limited"}', headers)
 
-    def _listing(self, asked: Asked, shape: Shape) -> Answer:
+    def _listing(self, asked: ParsedRequest, shape: Shape) -> Answer:
         role = asked.query.get("role")
         if asked.family == "domestic" and role not in ("buyer", "seller"):
             raise Refused(400, "The role param is required", "bad_request")
@@ -109,21 +109,21 @@ class Api:
             rows, total = [], 0
         return Answer(200, shape.listing(self._seller_id, rows, total if behaviour.total else None))
 
-    def _missed(self, asked: Asked) -> Answer:
+    def _missed(self, asked: ParsedRequest) -> Answer:
         app_id = asked.query.get("app_id")
         if not app_id:
             raise Refused(400, "The app_id param is required", "bad_request")
         offset, limit = _number(asked, "offset", 0), min(_number(asked, "limit", 10), 50)
         return Answer(200, self.missed.page(self._world.now, app_id, asked.query.get("topic"), offset, limit))
 
-    def _message(self, asked: Asked, shape: Shape) -> Answer:
+    def _message(self, asked: ParsedRequest, shape: Shape) -> Answer:
         message = self._world.find_message(asked.message_id or "")
         if message is None:
             text = f"The message with id: {asked.message_id} could not be retrieved from storage"
             raise Refused(404, text, "not_found")
         return Answer(200, shape.envelope(self._seller_id, message), ids=(message.id,))
 
-    def _thread(self, asked: Asked) -> Thread:
+    def _thread(self, asked: ParsedRequest) -> Thread:
         if asked.seller_id is not None and asked.seller_id != self._seller_id:
             raise Refused(403, f"User access token invalid for resource {asked.pack_id}", "forbidden")
         thread = self._world.find_thread(asked.pack_id or "")
@@ -131,7 +131,7 @@ class Api:
             raise Refused(404, "Order do not exists", "not_found")
         return thread
 
-    def _page(self, asked: Asked, thread: Thread, shape: Shape, *, marking: bool) -> Answer:
+    def _page(self, asked: ParsedRequest, thread: Thread, shape: Shape, *, marking: bool) -> Answer:
         behaviour = self._behaviour
         limit = _number(asked, "limit", behaviour.default_limit)
         if limit <= 0:
@@ -155,7 +155,7 @@ class Api:
         return Answer(200, body, ids=tuple(message.id for message in page))
 
 
-def _number(asked: Asked, name: str, default: int) -> int:
+def _number(asked: ParsedRequest, name: str, default: int) -> int:
     text = asked.query.get(name)
     if text is None:
         return default

@@ -39,7 +39,7 @@ _ROUTE = re.compile(
 
 
 @attrs.frozen
-class Asked:
+class ParsedRequest:
     """One request."""
 
     method: str
@@ -63,7 +63,7 @@ _WRITES: frozenset[Kind] = frozenset({"send", "option", "upload"})
 
 def read_request(
     method: str, target: str, authorization: str | None, body: bytes = b"", content_type: str = ""
-) -> Asked:
+) -> ParsedRequest:
     """The request as a value; whatever no route fits is of kind "other"."""
     path, _, query_text = target.partition("?")
     query = dict(parse_qsl(query_text, keep_blank_values=True)) if query_text else {}
@@ -71,11 +71,15 @@ def read_request(
     known = token if scheme.lower() == "bearer" and token else None
     route = _ROUTE.fullmatch(path)
     if path == "/oauth/token":
-        return Asked(method, target, path, query, "token", "domestic", known, body=body, content_type=content_type)
+        return ParsedRequest(
+            method, target, path, query, "token", "domestic", known, body=body, content_type=content_type
+        )
     if path == "/missed_feeds" and method == "GET":
-        return Asked(method, target, path, query, "missed", "domestic", known)
+        return ParsedRequest(method, target, path, query, "missed", "domestic", known)
     if route is None:
-        return Asked(method, target, path, query, "other", "domestic", known, body=body, content_type=content_type)
+        return ParsedRequest(
+            method, target, path, query, "other", "domestic", known, body=body, content_type=content_type
+        )
     family: Family = "marketplace" if route["marketplace"] else "domestic"
     kind: Kind
     if route["listing"]:
@@ -100,7 +104,7 @@ def read_request(
         kind = "peek" if query.get("mark_as_read") == "false" else "mark"
     if method != "GET" and kind not in _WRITES:
         kind = "other"
-    return Asked(
+    return ParsedRequest(
         method,
         target,
         path,

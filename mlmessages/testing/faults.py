@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import attrs
 
-from .asked import Asked, Kind
+from .asked import Kind, ParsedRequest
 from .packs import Sender
 
 # -- effects: what the server does
@@ -190,7 +190,7 @@ class Pattern:
     every: int | None
     times: int | None
 
-    def fits(self, asked: Asked) -> bool:
+    def fits(self, asked: ParsedRequest) -> bool:
         """Whether a request is of this kind, pack and path."""
         if self.kind == "pack":
             if asked.kind not in ("mark", "peek"):
@@ -260,7 +260,7 @@ class ArmedRule:
     fitted: int = 0
     played: int = 0
 
-    def picks(self, asked: Asked) -> bool:
+    def picks(self, asked: ParsedRequest) -> bool:
         """Counts a request, and says whether the rule is for it."""
         pattern = self.rule.pattern
         if not pattern.fits(asked):

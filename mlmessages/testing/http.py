@@ -18,7 +18,7 @@ from .faults import EXECUTE, Delay, Ending, Hold
 from .packs import Sender
 
 if TYPE_CHECKING:
-    from .sandbox import Sandbox, Visit
+    from .sandbox import Exchange, Sandbox
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ class Server:
         return self.sandbox.send(pack_id, text, sender, **overrides)
 
 
-class Face:
+class HttpFrontend:
     """Plays requests against a sandbox, on one loop; a request goes on though its client has gone."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -101,7 +101,7 @@ class Face:
             answer.headers.setdefault("Date", formatdate(self._sandbox.calendar, usegmt=True))
         return answer
 
-    async def _go_through(self, visit: Visit) -> Ending | None:
+    async def _go_through(self, visit: Exchange) -> Ending | None:
         if visit.rule is None:
             self._sandbox.carry_out(visit, EXECUTE)
             return None

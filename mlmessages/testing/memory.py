@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.tracing import Trace
 
-    from .http import Face
+    from .http import HttpFrontend
 
 
 class MemoryConnector(aiohttp.BaseConnector):
     """Connects every request to one face, whatever host it names."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: HttpFrontend) -> None:
         super().__init__()
         self._face = face
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlmessages import testing  # lazy, and imported already: it is this module's package
+from .. import testing  # lazy, and imported already: it is this module's package
 
 if TYPE_CHECKING:
     from .http import Server

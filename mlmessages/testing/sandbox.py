@@ -14,7 +14,7 @@ import attrs
 from . import http, memory
 from .answers import Answer
 from .api import Api
-from .asked import Asked, Kind
+from .asked import Kind, ParsedRequest
 from .behaviour import Behaviour
 from .clock import LoopClock
 from .faults import ArmedRule, Effect, Execute, HideIt, MarkAll, RevealIt, Rule, Send, Snapshot, refuse
@@ -61,7 +61,7 @@ class Sandbox:
         self._rules = [ArmedRule(rule) for rule in rules]
         self._log: list[Entry] = []
         self._counts: dict[Kind, int] = {}
-        self._faces: weakref.WeakSet[http.Face] = weakref.WeakSet()
+        self._faces: weakref.WeakSet[http.HttpFrontend] = weakref.WeakSet()
         self.gates = Gates()
 
     # -- the two faces
@@ -241,12 +241,12 @@ class Sandbox:
 
     # -- for the faces
 
-    def open_face(self) -> http.Face:
+    def open_face(self) -> http.HttpFrontend:
         """What plays requests on the running loop; the sandbox's own clock starts with the first."""
         self._world.start_clock()
-        return http.Face(self)
+        return http.HttpFrontend(self)
 
-    def arrive(self, asked: Asked) -> Visit:
+    def arrive(self, asked: ParsedRequest) -> Exchange:
         """A request is here: it is logged, and its rule is chosen."""
         with self._lock:
             entry = Entry(
@@ -260,9 +260,9 @@ class Sandbox:
                     chosen = armed
             if chosen is not None:
                 chosen.played += 1
-            return Visit(asked, None if chosen is None else chosen.rule, len(self._log) - 1)
+            return Exchange(asked, None if chosen is None else chosen.rule, len(self._log) - 1)
 
-    def carry_out(self, visit: Visit, effect: Effect) -> None:
+    def carry_out(self, visit: Exchange, effect: Effect) -> None:
         """Something happens to a request on the server's side."""
         with self._lock:
             match effect:
@@ -279,23 +279,23 @@ class Sandbox:
                 case RevealIt(message_id):
                     self._world.reveal(message_id)
 
-    def _answered(self, visit: Visit, answer: Answer) -> None:
+    def _answered(self, visit: Exchange, answer: Answer) -> None:
         visit.answer = answer
         self._log[visit.index] = attrs.evolve(
             self._log[visit.index], at=self._world.now, executed=200 <= answer.status < 300, ids=answer.ids
         )
 
-    def told(self, visit: Visit, status: int) -> None:
+    def told(self, visit: Exchange, status: int) -> None:
         """A status goes out to the client."""
         with self._lock:
             self._log[visit.index] = attrs.evolve(self._log[visit.index], status=status)
 
 
 @attrs.define
-class Visit:
+class Exchange:
     """One request between its arrival and its answer."""
 
-    asked: Asked
+    asked: ParsedRequest
     rule: Rule | None
     index: int
     """Its place in the log."""

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from .answers import JSON, Answer, Refused
-from .asked import Asked
+from .asked import ParsedRequest
 from .behaviour import Behaviour
 from .packs import LIMITED
 from .shapes import MARKETPLACE
@@ -91,7 +91,7 @@ class Writing:
         self._files: dict[str, _File] = {}
         self._used: Counter[tuple[str, str]] = Counter()
 
-    def answer(self, asked: Asked, thread: Thread) -> Answer:
+    def answer(self, asked: ParsedRequest, thread: Thread) -> Answer:
         """A message, or the action guide of a conversation."""
         if asked.kind == "send":
             return self._send(asked, thread)
@@ -115,7 +115,7 @@ class Writing:
 
     # -- messages
 
-    def _send(self, asked: Asked, thread: Thread) -> Answer:
+    def _send(self, asked: ParsedRequest, thread: Thread) -> Answer:
         body = posted(asked)
         if not isinstance(body, dict):
             raise _bad("A JSON body is required")
@@ -219,7 +219,7 @@ class Writing:
     def _left(self, thread: Thread, option_id: str) -> int:
         return max(self._behaviour.option_cap - self._used[thread.pack_id, option_id], 0)
 
-    def _option(self, asked: Asked, thread: Thread) -> Answer:
+    def _option(self, asked: ParsedRequest, thread: Thread) -> Answer:
         body = posted(asked)
         if not isinstance(body, dict):
             raise _guide(400, "bad_request", "A JSON body is required")
@@ -264,7 +264,7 @@ class Writing:
         except KeyError:
             raise LookupError(f"no file {file_id} in this sandbox") from None
 
-    def file(self, asked: Asked) -> Answer:
+    def file(self, asked: ParsedRequest) -> Answer:
         """An upload or a download."""
         site = asked.query.get("site_id")
         if site is None and (asked.kind == "upload" or asked.family == "marketplace"):
@@ -278,7 +278,7 @@ class Writing:
             raise Refused(500, "File can not be accessed, try it later", None)
         return Answer(200, file.content, {"Content-Type": file.content_type})
 
-    def _upload(self, asked: Asked) -> Answer:
+    def _upload(self, asked: ParsedRequest) -> Answer:
         found = _field(asked)
         if found is None:
             raise _bad("The form needs a field 'file' with a file")
@@ -292,7 +292,7 @@ class Writing:
         return _json(201, {"id": self.add_file(content, name, content_type, used=False)})
 
 
-def posted(asked: Asked) -> object:
+def posted(asked: ParsedRequest) -> object:
     """The JSON of a request; None where it has none."""
     if not asked.body or not asked.content_type.startswith("application/json"):
         return None
@@ -303,7 +303,7 @@ def posted(asked: Asked) -> object:
     return value
 
 
-def _field(asked: Asked) -> tuple[str, str, bytes] | None:
+def _field(asked: ParsedRequest) -> tuple[str, str, bytes] | None:
     """The name, the type and the bytes of the field `file` of a form."""
     boundary = re.fullmatch(r'multipart/form-data; boundary="?([^"]+)"?', asked.content_type)
     if boundary is None:

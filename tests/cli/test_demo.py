@@ -9,7 +9,7 @@ import pytest
 
 from cli.conftest import interrupted_by_a_line, piped, run
 from mlmessages import MessagesClient
-from mlmessages.cli.demo import check
+from mlmessages.cli.commands.demo import check
 from mlmessages.testing import Sandbox
 
 

@@ -369,7 +369,7 @@ def test_a_refused_token_ends_it_at_once(serve: Serve, tmp_path: Path):
 def test_a_server_that_is_down_ends_it(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """When pack after pack meets a broken server it stops, says why, and the next run goes on; one such pack is set
     aside."""
-    monkeypatch.setattr("mlmessages.cli.fetch.patience", lambda: Retry(attempts=1))
+    monkeypatch.setattr("mlmessages.cli.commands.fetch.patience", lambda: Retry(attempts=1))
     server = serve(100)
     sandbox = server.sandbox
     write_ids(tmp_path, sandbox.pack_ids())
@@ -388,7 +388,7 @@ def test_packs_that_a_server_cannot_answer_now_and_then_end_nothing(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Many packs that fail, but with others in between that do not, are set aside one by one."""
-    monkeypatch.setattr("mlmessages.cli.fetch.patience", lambda: Retry(attempts=1))
+    monkeypatch.setattr("mlmessages.cli.commands.fetch.patience", lambda: Retry(attempts=1))
     server = serve(75)
     server.sandbox.add(on("peek", pack=server.sandbox.pack_ids()[::3]).do(Reply(503)))
     write_ids(tmp_path, server.sandbox.pack_ids())

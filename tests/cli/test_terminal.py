@@ -8,12 +8,12 @@ import unicodedata
 import pytest
 
 from mlmessages.cli.terminal import counted
-from mlmessages.harmless import harmless, one_line
+from mlmessages.escaping import escape_controls, one_line
 
 
 def test_no_character_acts_on_a_terminal():
     """Of all characters none comes through that controls, hides or reorders, but line breaks, tabs and joiners."""
-    text = harmless("".join(map(chr, range(sys.maxunicode + 1))))
+    text = escape_controls("".join(map(chr, range(sys.maxunicode + 1))))
     left = {char for char in set(text) if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}}
     assert left == {"\n", "\t", "\u200c", "\u200d"}
 
@@ -37,7 +37,7 @@ def test_no_character_acts_on_a_terminal():
 )
 def test_a_text_stays_readable(text: str, seen: str):
     """What people write stays as it is; what would act is shown as an escape."""
-    assert harmless(text) == seen
+    assert escape_controls(text) == seen
 
 
 def test_one_line_is_one_line():

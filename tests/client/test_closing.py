@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from mlmessages import Drain, Limits, MessagesClient
-from mlmessages.fetch import Fetch
+from mlmessages.conversations.fetch import Fetch
 from mlmessages.testing import EXECUTE, Behaviour, Delay, Garbage, Message, Pack, Reply, Rule, Sandbox, Send, on
 from worlds import client_of, lost, on_virtual_clock
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from mlmessages import wire
+from mlmessages.api import json
 
 settings.register_profile("core", deadline=None, max_examples=150, derandomize=True)
 settings.load_profile("core")
@@ -15,7 +15,7 @@ settings.load_profile("core")
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The `speed` extra installed, and not installed."""
     if request.param == "stdlib":
-        monkeypatch.setattr(wire, "orjson", None)
+        monkeypatch.setattr(json, "orjson", None)
     else:
-        assert wire.orjson is not None, "the tests need the `speed` extra, to prove both paths"
+        assert json.orjson is not None, "the tests need the `speed` extra, to prove both paths"
     return str(request.param)

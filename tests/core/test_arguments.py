@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmessages.arguments import base_url, digits, message_id, seconds, show, whole
+from mlmessages.api.arguments import base_url, check_id, check_int, describe, message_id, seconds
 
 
 class Pack(enum.IntEnum):
@@ -68,13 +68,13 @@ NO_IDS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", NO_IDS, ids=show)
+@pytest.mark.parametrize("value", NO_IDS, ids=describe)
 def test_what_is_no_id_is_refused(value: Any) -> None:
     """Anything but 1 to 20 ASCII digits is a short `ValueError` that names the argument and what is expected."""
     with pytest.raises(
         ValueError, match=r"^pack_id must be an int or a string of 1 to 20 ASCII digits, not "
     ) as caught:
-        digits("pack_id", value)
+        check_id("pack_id", value)
     assert len(str(caught.value)) < 120
     assert str(caught.value).isprintable()
 
@@ -93,15 +93,15 @@ def test_what_is_no_id_is_refused(value: Any) -> None:
 )
 def test_an_id_comes_out_as_text(value: Any, text: str) -> None:
     """An int or a digit string of up to 20 digits is an id."""
-    assert digits("pack_id", value) == text
-    assert type(digits("pack_id", value)) is str
+    assert check_id("pack_id", value) == text
+    assert type(check_id("pack_id", value)) is str
 
 
 @given(st.text() | st.integers() | st.floats() | st.binary() | st.booleans() | st.none())
 def test_no_other_character_than_a_digit_ever_gets_through(value: Any) -> None:
     """Whatever is passed: ASCII digits come out, or a `ValueError`."""
     try:
-        assert re.fullmatch("[0-9]{1,20}", digits("pack_id", value))
+        assert re.fullmatch("[0-9]{1,20}", check_id("pack_id", value))
     except ValueError as error:
         assert len(str(error)) < 120
 
@@ -137,7 +137,7 @@ def test_a_message_id_is_letters_digits_underscore_and_hyphen(value: Any) -> Non
         10**5_000,
         [],
     ],
-    ids=show,
+    ids=describe,
 )
 def test_what_is_no_message_id_is_refused(value: Any) -> None:
     """Anything else is a `ValueError` that says what a message id consists of."""
@@ -149,7 +149,7 @@ def test_what_is_no_message_id_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(("value", "least"), [(1, 1), (0, 0), (50, 1), (10**9, 1), (10**30, 0), (Pack.ONE, 1)])
 def test_a_whole_number_has_no_upper_bound(value: int, least: int) -> None:
     """Nobody knows the largest limit: any int from the least one on is taken."""
-    assert whole("limit", value, least) == value
+    assert check_int("limit", value, least) == value
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_a_whole_number_has_no_upper_bound(value: int, least: int) -> None:
         ([], 0),
         (-(10**5_000), 0),
     ],
-    ids=show,
+    ids=describe,
 )
 def test_what_is_no_whole_number_is_refused(value: Any, least: int) -> None:
     """Bools, floats, texts and what is below the least are a `ValueError` that says the least."""
     with pytest.raises(ValueError, match=f"^limit must be an int of at least {least}, not ") as caught:
-        whole("limit", value, least)
+        check_int("limit", value, least)
     assert len(str(caught.value)) < 100
 
 
@@ -187,7 +187,7 @@ def test_seconds_are_a_positive_number(value: float) -> None:
 @pytest.mark.parametrize(
     "value",
     [-1, -0.5, float("nan"), float("inf"), float("-inf"), True, False, "1", None, [], 10**400, -(10**400)],
-    ids=show,
+    ids=describe,
 )
 @pytest.mark.parametrize(("zero", "word"), [(False, "positive"), (True, "non-negative")])
 def test_what_is_no_time_is_refused(value: Any, zero: bool, word: str) -> None:
@@ -271,7 +271,7 @@ def test_a_base_url_is_https_or_loopback(value: str, expected: str) -> None:
         None,
         5,
     ],
-    ids=show,
+    ids=describe,
 )
 def test_what_is_no_base_url_is_refused(value: Any) -> None:
     """Anything else, also what a URL parser would quietly repair, is a `ValueError` that does not repeat it."""
@@ -297,8 +297,8 @@ def test_what_is_no_base_url_is_refused(value: Any) -> None:
         (10**5_000, "a number of more than 20 digits"),
         ([1], "a value of type list"),
     ],
-    ids=show,
+    ids=describe,
 )
 def test_a_value_is_shown_short_or_not_at_all(value: Any, shown: str) -> None:
     """A short id is quoted; a long text, which may be a token or a message, and an object are only described."""
-    assert show(value) == shown
+    assert describe(value) == shown

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlmessages.auth import Secret, StaticToken, TokenSource, current_token
+from mlmessages.auth.source import Secret, StaticToken, TokenSource, current_token
 from mlmessages.errors import AuthError
 
 CANARY = "APP_USR-canary-0000"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmessages.backlog import LISTING_LAG, Backlog, Next, Pack, State, Step, listed_again
+from mlmessages.conversations.backlog import LISTING_LAG, Backlog, Next, Pack, State, Step, listed_again
 from mlmessages.errors import AnswerLost, Forbidden, NotFound, StillListed
 from mlmessages.models import Message, UnreadListing, UnreadPack
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.shapes import dump
-from mlmessages.endpoints import Endpoints, Routes, routes
+from mlmessages.api.calls import Call, Effect, Request
+from mlmessages.api.endpoints import Endpoints, Routes, routes
 from mlmessages.models import Message, MessagePage, UnreadListing
-from mlmessages.wire import Call, Effect, Request
 
 BOTH = {"marketplace": Endpoints(Routes.MARKETPLACE, "9"), "domestic": Endpoints(Routes.DOMESTIC, "9")}
 Ask = Callable[[Endpoints], Call[Any]]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from core.shapes import MARK, anything, dump
-from mlmessages.convert import message, message_page, single_message, unread_listing
+from mlmessages.api.convert import message, message_page, single_message, unread_listing
 from mlmessages.errors import DecodeError
 from mlmessages.models import UnreadListing, UnreadPack
 

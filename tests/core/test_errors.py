@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlmessages import errors
-from mlmessages.convert import message_page
+from mlmessages.api.convert import message_page
 from mlmessages.errors import (
     AnswerLost,
     APIError,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.shapes import anything
-from mlmessages import wire
-from mlmessages.wire import parse_json
+from mlmessages.api import json as json_home
+from mlmessages.api.json import parse_json
 
 HALF = "\\ud800"
 
@@ -81,7 +81,7 @@ def _parsed(text: bytes) -> str:
 def _both(text: bytes) -> tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         first = _parsed(text)
-        patch.setattr(wire, "orjson", None)
+        patch.setattr(json_home, "orjson", None)
         return first, _parsed(text)
 
 

@@ -29,8 +29,9 @@ from core.shapes import (
     spelled,
     values,
 )
-from mlmessages import wire
-from mlmessages.convert import message, message_page, single_message, unread_listing
+from mlmessages.api import json as json_home
+from mlmessages.api.convert import message, message_page, single_message, unread_listing
+from mlmessages.api.json import parse_json
 from mlmessages.models import Attachment, ConversationStatus, Message, Moderation, Paging, Resource
 
 READS = sorted(path.stem for path in PAYLOADS.glob("*.json"))
@@ -525,7 +526,7 @@ def test_a_field_of_another_type_is_none_and_named_and_nothing_else_is(path: tup
     """A field of an undocumented type is None and named with path and reason; all the others are read as before."""
     raw = documented_message()
     put(raw, path, value)
-    raw = wire.parse_json(dump(raw))
+    raw = parse_json(dump(raw))
     one = message(raw)
     fits = _fits(KINDS[path], value, path) or (path in (("from",), ("to",)) and value == [])
     what = next((word for kind, word in FOUND if isinstance(get(raw, path), kind)), "null")
@@ -550,7 +551,7 @@ def test_no_message_is_ever_lost_for_its_shape(data: st.DataObject) -> None:
     envelope = {"messages": rows, "paging": data.draw(anything), "conversation_status": data.draw(anything)}
     page = message_page(dump(envelope), "1")
     assert [row.id for row in page.messages] == ["m0", "m1", "m2"]
-    for row, raw in zip(page.messages, wire.parse_json(dump(rows)), strict=True):
+    for row, raw in zip(page.messages, parse_json(dump(rows)), strict=True):
         assert row.raw == raw
         assert all(PROBLEM.fullmatch(problem) for problem in row.problems)
         assert MARK not in "".join(row.problems)
@@ -564,7 +565,7 @@ def test_spoilt_messages_are_the_same_with_and_without_orjson(data: st.DataObjec
     text = dump({"messages": [row], "paging": {"total": 1}})
     with pytest.MonkeyPatch.context() as patch:
         first = values(message_page(text, "1"))
-        patch.setattr(wire, "orjson", None)
+        patch.setattr(json_home, "orjson", None)
         assert values(message_page(text, "1")) == first
 
 
@@ -589,7 +590,7 @@ def test_a_message_of_a_page_says_the_same_whatever_is_asked_first(data: st.Data
     for path in data.draw(st.lists(st.sampled_from(sorted(KINDS, key=str)), max_size=3)):
         put(row, path, data.draw(anything))
     text = dump({"messages": [row, documented_message()]})
-    alone = message(wire.parse_json(dump(row)), "1")
+    alone = message(parse_json(dump(row)), "1")
     for name in FIELDS_OF_A_MESSAGE:
         assert getattr(message_page(text, "1").messages[0], name) == getattr(alone, name)
     one = message_page(text, "1").messages[0]

@@ -12,7 +12,7 @@ import pytest
 
 from core.shapes import documented_message
 from mlmessages import models
-from mlmessages.convert import message
+from mlmessages.api.convert import message
 from mlmessages.errors import NotFound
 from mlmessages.models import (
     Attachment,

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from core.shapes import PAYLOADS, anything, body, dump, payload
 from mlmessages import errors
+from mlmessages.api.calls import Effect, Response
+from mlmessages.api.outcomes import Outcome, outcome, repeatable
+from mlmessages.api.refusals import check
 from mlmessages.errors import (
     APIError,
     BadRequest,
@@ -23,7 +26,6 @@ from mlmessages.errors import (
     ServerError,
     Unauthorized,
 )
-from mlmessages.wire import Effect, Outcome, Response, check, outcome, repeatable
 
 
 def refusal(status: int, text: bytes = b"", headers: dict[str, str] | None = None, received: float = 0.0) -> APIError:

@@ -12,11 +12,12 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import case
 from core.shapes import dump
-from mlmessages.convert import message_page
+from mlmessages.api.convert import message_page
+from mlmessages.api.paging import PageWalk, ascending, newest_first
 from mlmessages.errors import DecodeError
 from mlmessages.models import MessagePage
-from mlmessages.paging import Walk, ascending, newest_first
 
 HONEST = "honest"
 
@@ -70,7 +71,7 @@ def old(many: int) -> list[str]:
 
 def walked(server: Any, limit: int) -> list[str]:
     """Every id that a walk shows, in the order it shows them."""
-    walk, shown = Walk(limit), []
+    walk, shown = PageWalk(limit), []
     while not walk.done:
         assert walk.pages < 5_000, "it does not end"
         shown += [row.id for row in walk.take(server.page(limit, walk.offset))]
@@ -191,9 +192,10 @@ def test_the_oldest_first_is_walked_as_well(many: int, limit: int, after: dict[i
 # -- failure-modes C1 to C8, one by one --------------------------------------------------------------------------------
 
 
+@case("C1")
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 @pytest.mark.parametrize("many", [1, 2, 5, 9])
-def test_c1_messages_arrive_between_pages(limit: int, many: int) -> None:
+def test_messages_arrive_between_pages(limit: int, many: int) -> None:
     """Arrivals push rows to the right: what is repeated is dropped, and the walk goes on where it was."""
     server = Server(old(20), after={1: lambda s: s.arrive(many), 2: lambda s: s.arrive(many)})
     assert walked(server, limit)[0] == "m0"
@@ -201,13 +203,15 @@ def test_c1_messages_arrive_between_pages(limit: int, many: int) -> None:
     assert missed(server, old(20), walked(server, limit)) == set()
 
 
+@case("C1")
 @pytest.mark.parametrize("limit", [1, 2, 3, 10])
-def test_c1_a_message_arrives_after_every_page(limit: int) -> None:
+def test_a_message_arrives_after_every_page(limit: int) -> None:
     """A buyer who writes as fast as we read does not end the walk early: there is no page without progress for long."""
     server = Server(old(12), after=dict.fromkeys(range(1, 20), lambda s: s.arrive(max(1, limit - 1))))
     assert missed(server, old(12), walked(server, limit)) == set()
 
 
+@case("C1")
 @settings(max_examples=300)
 @given(
     many=st.integers(0, 40),
@@ -219,7 +223,7 @@ def test_c1_a_message_arrives_after_every_page(limit: int) -> None:
         st.integers(1, 40), st.integers(1, 6).map(lambda many: lambda s: s.arrive(many)), max_size=30
     ),
 )
-def test_c1_arrivals_end_no_walk_where_no_total_tells_of_them(
+def test_arrivals_end_no_walk_where_no_total_tells_of_them(
     many: int, limit: int, size: int, told: str | None, paging: bool, after: dict[int, Any]
 ) -> None:
     """Messages arrive between any pages, and `total` is absent: all is shown, or it is refused, never a part of it."""
@@ -228,6 +232,7 @@ def test_c1_arrivals_end_no_walk_where_no_total_tells_of_them(
         assert missed(server, old(many), walked(server, limit)) == set()
 
 
+@case("C1")
 @pytest.mark.parametrize(
     ("limit", "arriving", "times", "total"),
     [
@@ -240,7 +245,7 @@ def test_c1_arrivals_end_no_walk_where_no_total_tells_of_them(
         (5, 4, 40, HONEST),
     ],
 )
-def test_c1_a_conversation_that_grows_by_less_than_a_page_at_a_time_is_walked_to_its_end(
+def test_a_conversation_that_grows_by_less_than_a_page_at_a_time_is_walked_to_its_end(
     limit: int, arriving: int, times: int, total: str | None
 ) -> None:
     """A page of known rows alone is no end, and no reason to give up."""
@@ -250,7 +255,8 @@ def test_c1_a_conversation_that_grows_by_less_than_a_page_at_a_time_is_walked_to
     assert server.calls < 120
 
 
-def test_c1_a_total_that_hidings_keep_from_growing_ends_no_walk() -> None:
+@case("C1")
+def test_a_total_that_hidings_keep_from_growing_ends_no_walk() -> None:
     """One arrives and one far behind is hidden, twice, between pages of two rows: the rest is shown all the same."""
 
     def change(server: Server) -> None:
@@ -261,13 +267,15 @@ def test_c1_a_total_that_hidings_keep_from_growing_ends_no_walk() -> None:
     assert missed(server, old(30), walked(server, 50)) == set()
 
 
-def test_c1_short_pages_and_arrivals_do_not_end_the_walk_early() -> None:
+@case("C1")
+def test_short_pages_and_arrivals_do_not_end_the_walk_early() -> None:
     """A server that returns fewer rows than its `paging.limit` says, and two arrivals: the last message is shown."""
     server = Server(old(3), sizes=(2, 1), limit="asked", after={2: lambda s: s.arrive(2)})
     assert missed(server, old(3), walked(server, 4)) == set()
 
 
-def test_c1_a_flood_is_an_error_and_not_a_part() -> None:
+@case("C1")
+def test_a_flood_is_an_error_and_not_a_part() -> None:
     """Where more arrives between two pages than a page holds, again and again: a `DecodeError`, in bounded calls."""
     server = Server(old(12), after=dict.fromkeys(range(1, 1000), lambda s: s.arrive(50)))
     with pytest.raises(DecodeError, match="cannot be walked"):
@@ -275,7 +283,8 @@ def test_c1_a_flood_is_an_error_and_not_a_part() -> None:
     assert server.calls < 40
 
 
-def test_c2_what_shifts_is_shown_once_and_both_orders_work() -> None:
+@case("C2")
+def test_what_shifts_is_shown_once_and_both_orders_work() -> None:
     """Rows that come twice are shown once; the order of the server does not matter to the walk."""
     server = Server(old(30), after={2: lambda s: s.arrive(3)})
     shown = walked(server, 10)
@@ -284,15 +293,17 @@ def test_c2_what_shifts_is_shown_once_and_both_orders_work() -> None:
     assert walked(backwards, 10) == old(30)[::-1]
 
 
+@case("C3")
 @pytest.mark.parametrize("place", range(10))
 @pytest.mark.parametrize("told", [HONEST, None, 10_000, 0])
-def test_c3_a_message_that_was_read_is_hidden(place: int, told: Any) -> None:
+def test_a_message_that_was_read_is_hidden(place: int, told: Any) -> None:
     """A hidden message shifts the rest to the left: the anchor is gone, and the walk starts over."""
     server = Server(old(25), total=told, after={1: lambda s: s.hide(place)})
     assert missed(server, old(25), walked(server, 10)) == set()
 
 
-def test_c3_too_many_restarts_are_an_error() -> None:
+@case("C3")
+def test_too_many_restarts_are_an_error() -> None:
     """A conversation that loses a message before every page is walked anew three times, and then refused."""
     server = Server(old(1000), after=dict.fromkeys(range(1, 1000), lambda s: s.hide(0)))
     with pytest.raises(DecodeError, match="it changed 4 times while it was read"):
@@ -300,8 +311,9 @@ def test_c3_too_many_restarts_are_an_error() -> None:
     assert server.calls == 8
 
 
+@case("C4")
 @pytest.mark.parametrize("limit", [2, 5, 10])
-def test_c4_a_hidden_message_and_an_arrival_cancel_out_in_total(limit: int) -> None:
+def test_a_hidden_message_and_an_arrival_cancel_out_in_total(limit: int) -> None:
     """The total is the same before and after: rows moved all the same, and nothing is missed."""
 
     def both(server: Server) -> None:
@@ -313,32 +325,36 @@ def test_c4_a_hidden_message_and_an_arrival_cancel_out_in_total(limit: int) -> N
     assert missed(server, old(25), walked(server, limit)) == set()
 
 
-def test_c5_a_late_message_behind_known_ones_is_found() -> None:
+@case("C5")
+def test_a_late_message_behind_known_ones_is_found() -> None:
     """The walk goes to the end: a message that became visible further down is shown."""
     server = Server(old(30), after={1: lambda s: s.ids.insert(22, "revealed")})
     assert set(walked(server, 10)) == {*old(30), "revealed"}
 
 
-def test_c6_a_new_walk_begins_at_the_beginning() -> None:
+@case("C6")
+def test_a_new_walk_begins_at_the_beginning() -> None:
     """What an interrupted walk has seen is nothing to the next one: it shows everything."""
     server = Server(old(30))
-    interrupted = Walk(10)
+    interrupted = PageWalk(10)
     interrupted.take(server.page(10, 0))
-    again = Walk(10)
+    again = PageWalk(10)
     assert (again.offset, again.pages, again.done) == (0, 0, False)
     assert walked(server, 10) == old(30)
 
 
+@case("C7")
 @pytest.mark.parametrize("clamp", [1, 2, 9, 10, 49])
 @pytest.mark.parametrize("told", ["size", "asked", None])
-def test_c7_the_server_returns_shorter_pages_than_asked(clamp: int, told: str | None) -> None:
+def test_the_server_returns_shorter_pages_than_asked(clamp: int, told: str | None) -> None:
     """The next offset comes from the rows returned, never from the limit asked, whatever `paging.limit` claims."""
     server = Server(old(60), (clamp,), limit=told)
     assert walked(server, 50) == old(60)
 
 
+@case("C7")
 @pytest.mark.parametrize("sizes", [(10, 3, 10, 1, 10), (1, 10), (10, 1), (3, 1, 1, 7)])
-def test_c7_pages_of_changing_length(sizes: tuple[int, ...]) -> None:
+def test_pages_of_changing_length(sizes: tuple[int, ...]) -> None:
     """Pages may be of any length in turn, also of one row, which has none to spare for an anchor."""
     assert walked(Server(old(60), sizes, limit="asked"), 50) == old(60)
 
@@ -359,48 +375,55 @@ class Odd:
         return message_page(dump({"messages": [{"id": id_} for id_ in rows], "paging": paging}), "1")
 
 
-def test_c8_an_empty_conversation_is_one_call() -> None:
+@case("C8")
+def test_an_empty_conversation_is_one_call() -> None:
     """A conversation without messages ends with its first page."""
     server = Server([])
     assert walked(server, 50) == []
     assert server.calls == 1
 
 
+@case("C8")
 @pytest.mark.parametrize("total", [None, 100])
-def test_c8_empty_pages_end_it(total: int | None) -> None:
+def test_empty_pages_end_it(total: int | None) -> None:
     """A server that shows nothing although it counts a hundred is asked twice, and no more."""
     server = Odd([], total=total)
     assert walked(server, 50) == []
     assert server.calls == 2
 
 
-def test_c8_an_empty_page_in_the_middle_ends_it_after_two() -> None:
+@case("C8")
+def test_an_empty_page_in_the_middle_ends_it_after_two() -> None:
     """Empty pages after good ones: what was shown stays, two of them end it."""
     server = Odd(["a", "b", "c"], [])
     assert walked(server, 3) == ["a", "b", "c"]
     assert server.calls == 3
 
 
-def test_c8_a_repeated_page_ends_it() -> None:
+@case("C8")
+def test_a_repeated_page_ends_it() -> None:
     """A server that ignores the offset shows each message once and is asked four times: twice from the top."""
     server = Odd(["a", "b", "c"])
     assert walked(server, 3) == ["a", "b", "c"]
     assert server.calls == 4
 
 
-def test_c8_a_page_longer_than_asked_is_used_whole() -> None:
+@case("C8")
+def test_a_page_longer_than_asked_is_used_whole() -> None:
     """More rows than asked for are all shown, and the next offset counts them."""
-    walk = Walk(2)
+    walk = PageWalk(2)
     walk.take(Odd(["a", "b", "c", "d", "e"]).page(2, 0))
     assert (walk.offset, walk.done) == (4, False)
 
 
-def test_c8_an_id_twice_in_a_page_is_shown_once() -> None:
+@case("C8")
+def test_an_id_twice_in_a_page_is_shown_once() -> None:
     """Duplicates inside of a page count once; the first one is shown."""
     assert walked(Odd(["a", "b", "a"], total=3), 50) == ["a", "b"]
 
 
-def test_c8_pages_that_have_nothing_in_common_are_an_error_in_bounded_calls() -> None:
+@case("C8")
+def test_pages_that_have_nothing_in_common_are_an_error_in_bounded_calls() -> None:
     """A server that shows other messages at each request is walked anew three times, and then refused."""
     server = Odd(*([f"{n}a", f"{n}b"] for n in range(100)))
     with pytest.raises(DecodeError, match="cannot be walked"):
@@ -408,8 +431,9 @@ def test_c8_pages_that_have_nothing_in_common_are_an_error_in_bounded_calls() ->
     assert server.calls <= 8
 
 
+@case("C8")
 @pytest.mark.parametrize("total", ["grows", None, 10])
-def test_c8_a_server_without_an_end_is_stopped(total: Any) -> None:
+def test_a_server_without_an_end_is_stopped(total: Any) -> None:
     """A server that invents messages for ever is stopped by a `DecodeError`, whatever its total says."""
     calls = 0
 
@@ -421,16 +445,17 @@ def test_c8_a_server_without_an_end_is_stopped(total: Any) -> None:
         told = offset + 10_000 if total == "grows" else total
         return message_page(dump({"messages": rows, "paging": {"total": told}}), "1")
 
-    walk = Walk(5_000)
+    walk = PageWalk(5_000)
     with pytest.raises(DecodeError, match="more than 100000 messages"):
         while not walk.done:
             walk.take(page(5_000, walk.offset))
     assert calls < 25
 
 
-def test_c8_a_total_that_grows_for_ever_over_the_same_rows_is_stopped() -> None:
+@case("C8")
+def test_a_total_that_grows_for_ever_over_the_same_rows_is_stopped() -> None:
     """A server that repeats one page and counts more each time is stopped too."""
-    walk, calls = Walk(3), 0
+    walk, calls = PageWalk(3), 0
     with suppress(DecodeError):
         while not walk.done:
             calls += 1

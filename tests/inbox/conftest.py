@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from mlmessages import Delivery, Inbox, Limits, MessagesClient, crashpoints
+from mlmessages import Delivery, Inbox, Limits, MessagesClient, failpoints
 from mlmessages.testing import Sandbox
 from worlds import PLENTY, client_of
 
@@ -157,5 +157,5 @@ class Disk:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """A disk that can be full."""
     installed = Disk()
-    monkeypatch.setattr(crashpoints, "hook", installed)
+    monkeypatch.setattr(failpoints, "hook", installed)
     return installed

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry, crashpoints
+from cases import case
+from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry, failpoints
 from mlmessages.errors import (
     AnswerLost,
     DecodeError,
@@ -31,7 +32,7 @@ from mlmessages.errors import (
     StillListed,
     Unauthorized,
 )
-from mlmessages.journal import contents
+from mlmessages.journal.journal import contents
 from mlmessages.models import InboxReport
 from mlmessages.testing import (
     DROP,
@@ -83,9 +84,10 @@ async def until(condition: Callable[[], object]) -> None:
 # -- the main job ------------------------------------------------------------------------------------------------------
 
 
+@case("B1", "B2")
 @pytest.mark.parametrize("packs", [0, 1, 999, 1000, 1001, 2500])
 @on_virtual_clock
-async def test_b1_b2_one_get_a_conversation_past_the_cap(packs: int, inbox_of: Any, consumer: Any) -> None:
+async def test_one_get_a_conversation_past_the_cap(packs: int, inbox_of: Any, consumer: Any) -> None:
     """N one-page packs cost exactly N GETs and at most ceil(N / cap) + 2 listings on the wire; nothing is left or lost."""
     sandbox = Sandbox(packs=packs)
     async with inbox_of(sandbox) as inbox:
@@ -128,8 +130,9 @@ async def test_the_whole_drain_keeps_within_the_documented_budget(inbox_of: Any,
     assert sandbox.throttled == 0
 
 
+@case("B9")
 @on_virtual_clock
-async def test_b9_every_listing_asks_for_the_sellers_side(inbox_of: Any, consumer: Any) -> None:
+async def test_every_listing_asks_for_the_sellers_side(inbox_of: Any, consumer: Any) -> None:
     """The wire log always has role=seller and tag=post_sale."""
     sandbox = Sandbox(packs=3)
     async with inbox_of(sandbox) as inbox:
@@ -208,9 +211,10 @@ async def test_rule_1_the_claim_is_on_the_disk_before_the_request_leaves(
     assert states(journal) == {}
 
 
+@case("A13")
 @pytest.mark.parametrize("full_at", range(1, 11))
 @on_virtual_clock
-async def test_a13_a_full_disk_marks_nothing_that_is_not_written_down(
+async def test_a_full_disk_marks_nothing_that_is_not_written_down(
     full_at: int, disk: Any, inbox_of: Any, consumer: Any
 ) -> None:
     """The n-th commit fails: `JournalError`; every mark on the wire had its claim; with space again nothing is lost or left."""
@@ -288,8 +292,9 @@ async def test_rule_2_only_the_first_page_marks(inbox_of: Any, consumer: Any) ->
     assert len(set(consumer.ids)) == len(consumer.ids) == 120
 
 
+@case("C1")
 @on_virtual_clock
-async def test_c1_a_message_between_two_pages_stays_unread_and_comes(inbox_of: Any, consumer: Any) -> None:
+async def test_a_message_between_two_pages_stays_unread_and_comes(inbox_of: Any, consumer: Any) -> None:
     """It comes in the second look, which another listing asks for."""
     sandbox = Sandbox([Pack(messages=80)], rules=[on("peek", nth=1).do(Send(), EXECUTE)])
     async with inbox_of(sandbox) as inbox:
@@ -298,9 +303,10 @@ async def test_c1_a_message_between_two_pages_stays_unread_and_comes(inbox_of: A
     assert sandbox.unread == 0
 
 
+@case("C2")
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @on_virtual_clock
-async def test_c2_either_order_of_the_server(order: Any, inbox_of: Any, consumer: Any) -> None:
+async def test_either_order_of_the_server(order: Any, inbox_of: Any, consumer: Any) -> None:
     """Deliveries are oldest first whatever the server's order, each message once, with arrivals meanwhile."""
     sandbox = Sandbox(
         [Pack(messages=130)],
@@ -316,9 +322,10 @@ async def test_c2_either_order_of_the_server(order: Any, inbox_of: Any, consumer
     assert sandbox.unread == 0
 
 
+@case("C3", "C4")
 @pytest.mark.parametrize("arrival", [False, True], ids=["hidden", "hidden and arrived"])
 @on_virtual_clock
-async def test_c3_c4_rows_that_slip_to_the_left(arrival: bool, inbox_of: Any, consumer: Any) -> None:
+async def test_rows_that_slip_to_the_left(arrival: bool, inbox_of: Any, consumer: Any) -> None:
     """Three messages hidden between two pages, and arrivals that hide it in `total`: no visible message is missed."""
     sandbox = Sandbox([Pack(messages=30)])
     order = sorted(sandbox.message_ids())[::-1]
@@ -329,8 +336,9 @@ async def test_c3_c4_rows_that_slip_to_the_left(arrival: bool, inbox_of: Any, co
     assert set(consumer.ids) == sandbox.message_ids()
 
 
+@case("C5")
 @on_virtual_clock
-async def test_c5_a_late_visible_message_behind_known_ones_is_found(inbox_of: Any, consumer: Any) -> None:
+async def test_a_late_visible_message_behind_known_ones_is_found(inbox_of: Any, consumer: Any) -> None:
     """Hidden at first, revealed deep in a long pack, which is unread because of it: it is delivered."""
     sandbox = Sandbox([Pack(messages=120)])
     old = sorted(sandbox.message_ids())[3]
@@ -345,9 +353,10 @@ async def test_c5_a_late_visible_message_behind_known_ones_is_found(inbox_of: An
     assert sandbox.unread == 0
 
 
+@case("C7")
 @pytest.mark.parametrize("echo", ["given", "asked"])
 @on_virtual_clock
-async def test_c7_a_server_that_returns_shorter_pages_than_asked(echo: Any, inbox_of: Any, consumer: Any) -> None:
+async def test_a_server_that_returns_shorter_pages_than_asked(echo: Any, inbox_of: Any, consumer: Any) -> None:
     """50 asked, 10 given, whatever `paging.limit` says: all 95 are delivered."""
     sandbox = Sandbox([Pack(messages=95)], behaviour=Behaviour(max_limit=10, echo_limit=echo))
     async with inbox_of(sandbox) as inbox:
@@ -355,9 +364,10 @@ async def test_c7_a_server_that_returns_shorter_pages_than_asked(echo: Any, inbo
     assert len(set(consumer.ids)) == 95
 
 
+@case("C8")
 @pytest.mark.parametrize("lie", [-50, 50, 10**6], ids=str)
 @on_virtual_clock
-async def test_c8_a_total_that_lies_is_survived(lie: int, inbox_of: Any, consumer: Any) -> None:
+async def test_a_total_that_lies_is_survived(lie: int, inbox_of: Any, consumer: Any) -> None:
     """All is delivered and marked, with a bounded number of GETs."""
     sandbox = Sandbox([Pack(messages=95)], behaviour=Behaviour(total_lies=lie))
     async with inbox_of(sandbox, limit=10) as inbox:
@@ -366,9 +376,10 @@ async def test_c8_a_total_that_lies_is_survived(lie: int, inbox_of: Any, consume
     assert len(gets(sandbox)) <= 95 / 9 + 4
 
 
+@case("C9")
 @pytest.mark.parametrize("shows_read", [False, True])
 @on_virtual_clock
-async def test_c9_a_server_that_marks_only_what_it_returns(shows_read: bool, inbox_of: Any, consumer: Any) -> None:
+async def test_a_server_that_marks_only_what_it_returns(shows_read: bool, inbox_of: Any, consumer: Any) -> None:
     """Learnt from `read` null beyond the first page, then page by page, closed by one unmarked read: nothing left or lost."""
     sandbox = Sandbox([Pack(messages=130), Pack(messages=1)], behaviour=Behaviour(marks="page", shows_read=shows_read))
     async with inbox_of(sandbox) as inbox:
@@ -380,8 +391,9 @@ async def test_c9_a_server_that_marks_only_what_it_returns(shows_read: bool, inb
     assert kinds[-3:] == [("mark", "49"), ("mark", "98"), ("peek", "0")]
 
 
+@case("C9")
 @on_virtual_clock
-async def test_c9_what_comes_while_a_pack_is_marked_page_by_page(inbox_of: Any, consumer: Any) -> None:
+async def test_what_comes_while_a_pack_is_marked_page_by_page(inbox_of: Any, consumer: Any) -> None:
     """An arrival before each marking page: the closing read, or another look, delivers it."""
     sandbox = Sandbox(
         [Pack(messages=130)], behaviour=Behaviour(marks="page"), rules=[on("mark", nth=range(3, 6)).do(Send(), EXECUTE)]
@@ -392,9 +404,10 @@ async def test_c9_what_comes_while_a_pack_is_marked_page_by_page(inbox_of: Any, 
     assert sorted(consumer.ids) == sorted(sandbox.message_ids())
 
 
+@case("C9")
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @on_virtual_clock
-async def test_c9_what_comes_later_to_a_pack_that_was_marked_page_by_page(
+async def test_what_comes_later_to_a_pack_that_was_marked_page_by_page(
     order: Any, inbox_of: Any, consumer: Any
 ) -> None:
     """It is found on whatever page it stands, again and again, in the same process; nothing is parked or left."""
@@ -411,8 +424,9 @@ async def test_c9_what_comes_later_to_a_pack_that_was_marked_page_by_page(
     assert sandbox.unread == 0
 
 
+@case("C9")
 @on_virtual_clock
-async def test_c9_a_server_that_never_says_read_ends_too(inbox_of: Any, consumer: Any) -> None:
+async def test_a_server_that_never_says_read_ends_too(inbox_of: Any, consumer: Any) -> None:
     """Unread for ever beyond the first page, whatever was marked: a bounded number of GETs, then `StillListed`."""
     page = {
         offset: {
@@ -432,8 +446,9 @@ async def test_c9_a_server_that_never_says_read_ends_too(inbox_of: Any, consumer
     assert len(gets(sandbox)) <= 18
 
 
+@case("C9")
 @on_virtual_clock
-async def test_c9_a_lost_answer_among_the_pages(inbox_of: Any, consumer: Any) -> None:
+async def test_a_lost_answer_among_the_pages(inbox_of: Any, consumer: Any) -> None:
     """The second page's mark is executed and its answer lost: it waits, looks again, and nothing is lost."""
     sandbox = Sandbox(
         [Pack(messages=130)], behaviour=Behaviour(marks="page"), rules=[on("mark", nth=4).do(Send(), EXECUTE, DROP)]
@@ -445,8 +460,9 @@ async def test_c9_a_lost_answer_among_the_pages(inbox_of: Any, consumer: Any) ->
     assert sandbox.unread == 0
 
 
+@case("C10")
 @on_virtual_clock
-async def test_c10_a_conversation_of_5_000_messages(inbox_of: Any, consumer: Any) -> None:
+async def test_a_conversation_of_5_000_messages(inbox_of: Any, consumer: Any) -> None:
     """One delivery, one commit of all its ids, one marking GET."""
     sandbox = Sandbox([Pack(messages=5000)])
     async with inbox_of(sandbox) as inbox:
@@ -502,8 +518,9 @@ async def test_rule_4_a10_what_a_lost_answer_marked_is_delivered_although_it_sho
     assert set(consumer.unread_ids) == sandbox.marked_ids()
 
 
+@case("A20")
 @on_virtual_clock
-async def test_a20_the_same_id_with_another_text_is_no_news(inbox_of: Any, consumer: Any) -> None:
+async def test_the_same_id_with_another_text_is_no_news(inbox_of: Any, consumer: Any) -> None:
     """A message that was edited or moderated since comes once."""
     sandbox = Sandbox([Pack(messages=1)])
     async with inbox_of(sandbox) as inbox:
@@ -523,6 +540,7 @@ async def test_a20_the_same_id_with_another_text_is_no_news(inbox_of: Any, consu
     assert consumer.ids.count(known) == 1
 
 
+@case("A19")
 @pytest.mark.parametrize(
     "odd",
     [
@@ -540,7 +558,7 @@ async def test_a20_the_same_id_with_another_text_is_no_news(inbox_of: Any, consu
     ids=str,
 )
 @on_virtual_clock
-async def test_a19_no_message_is_dropped_for_its_shape(
+async def test_no_message_is_dropped_for_its_shape(
     odd: dict[str, Any], journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """It is delivered, stored as it came, and redelivered after a restart with the same raw JSON."""
@@ -599,8 +617,9 @@ async def test_rule_5_a5_a9_an_unknown_outcome_waits_and_is_read_again(
     assert sandbox.unread == 0
 
 
+@case("A6")
 @on_virtual_clock
-async def test_a6_a_zombie_cannot_mark_what_nobody_read(inbox_of: Any, consumer: Any) -> None:
+async def test_a_zombie_cannot_mark_what_nobody_read(inbox_of: Any, consumer: Any) -> None:
     """A mark that timed out executes 100 s later, over a message that came meanwhile: it is delivered all the same."""
     sandbox = Sandbox(packs=1, rules=[on("mark", nth=1).do(Hold("z"), EXECUTE, DROP)])
 
@@ -619,8 +638,9 @@ async def test_a6_a_zombie_cannot_mark_what_nobody_read(inbox_of: Any, consumer:
     assert not lost(sandbox, consumer.deliveries)
 
 
+@case("A7")
 @on_virtual_clock
-async def test_a7_one_request_one_execution_over_a_real_socket(tmp_path: Path) -> None:
+async def test_one_request_one_execution_over_a_real_socket(tmp_path: Path) -> None:
     """aiohttp would send a dropped GET again by itself: the server sees one mark before the wait."""
     sandbox = Sandbox(packs=2, rules=[on("mark", nth=1).do(EXECUTE, DROP)])
     async with client_of(sandbox) as client, Inbox(client, tmp_path / "j.db", concurrency=1) as inbox:
@@ -630,13 +650,12 @@ async def test_a7_one_request_one_execution_over_a_real_socket(tmp_path: Path) -
             assert sandbox.count("mark") == 2
 
 
+@case("A8")
 @pytest.mark.parametrize(
     "ending", [Garbage(), Truncate(40), Reply(200, {"nothing": 1})], ids=["garbage", "cut", "other"]
 )
 @on_virtual_clock
-async def test_a8_an_answer_that_cannot_be_read_is_read_again_at_once(
-    ending: Any, inbox_of: Any, consumer: Any
-) -> None:
+async def test_an_answer_that_cannot_be_read_is_read_again_at_once(ending: Any, inbox_of: Any, consumer: Any) -> None:
     """2xx means executed: the page is read again with mark_as_read=false, without a wait."""
     sandbox = Sandbox(packs=1, rules=[on("mark", nth=1).do(Send(), EXECUTE, ending)])
     async with inbox_of(sandbox) as inbox:
@@ -719,8 +738,9 @@ async def test_rule_6_a1_a_claim_of_a_dead_process_waits_from_the_restart(
     assert sandbox.unread == 0
 
 
+@case("A2")
 @on_virtual_clock
-async def test_a2_a_crash_after_the_answer_and_before_the_commit(
+async def test_a_crash_after_the_answer_and_before_the_commit(
     tmp_path: Path, journal: Path, life_of: Any, consumer: Any, copy_files: Any, monkeypatch: Any
 ) -> None:
     """What the answer showed is not on the disk: the claim is, the pack is read once more, nothing is lost."""
@@ -731,13 +751,13 @@ async def test_a2_a_crash_after_the_answer_and_before_the_commit(
         if name == "read":
             copy_files(journal, copied)
 
-    monkeypatch.setattr(crashpoints, "hook", crash)
+    monkeypatch.setattr(failpoints, "hook", crash)
     life = life_of(sandbox, journal)
     inbox = await life.begin()
     async with inbox.drain() as drain:
         await anext(drain)  # whoever holds this is dead
     await life.end()
-    monkeypatch.setattr(crashpoints, "hook", None)
+    monkeypatch.setattr(failpoints, "hook", None)
     again = life_of(sandbox, copied)
     await consumer.empty(await again.begin())
     await again.end()
@@ -745,20 +765,21 @@ async def test_a2_a_crash_after_the_answer_and_before_the_commit(
     assert consumer.ids == consumer.unread_ids == list(sandbox.message_ids())
 
 
+@case("A3")
 @on_virtual_clock
-async def test_a3_a_crash_after_the_commit_and_before_the_handler_costs_no_get(
+async def test_a_crash_after_the_commit_and_before_the_handler_costs_no_get(
     tmp_path: Path, journal: Path, life_of: Any, consumer: Any, copy_files: Any, monkeypatch: Any
 ) -> None:
     """The handler gets it from the store, first of all, without a GET of the pack."""
     sandbox = Sandbox(packs=1)
     copied = tmp_path / "b.db"
-    monkeypatch.setattr(crashpoints, "hook", lambda name: name == "stored" and copy_files(journal, copied))
+    monkeypatch.setattr(failpoints, "hook", lambda name: name == "stored" and copy_files(journal, copied))
     life = life_of(sandbox, journal)
     inbox = await life.begin()
     async with inbox.drain() as drain:
         await anext(drain)
     await life.end()
-    monkeypatch.setattr(crashpoints, "hook", None)
+    monkeypatch.setattr(failpoints, "hook", None)
     again = life_of(sandbox, copied)
     inbox = await again.begin()
     async with inbox.drain() as drain:
@@ -873,9 +894,10 @@ async def test_an_empty_listing_right_after_a_429_is_asked_again(inbox_of: Any, 
 # -- refusals and parking ----------------------------------------------------------------------------------------------
 
 
+@case("B3")
 @pytest.mark.parametrize("status", [400, 403, 409, 410])
 @on_virtual_clock
-async def test_b3_refused_packs_are_parked_at_once_and_the_rest_goes_on(
+async def test_refused_packs_are_parked_at_once_and_the_rest_goes_on(
     status: int, journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """300 refused packs cost one GET each, are reported with their error, and are not tried again by the next drains."""
@@ -914,9 +936,10 @@ async def test_a_parked_pack_is_tried_again_when_its_time_is_over(inbox_of: Any,
     assert set(consumer.ids) == sandbox.message_ids()
 
 
+@case("B5")
 @pytest.mark.parametrize(("refusals", "park_after", "expected"), [(2, 3, 3), (3, 3, 3), (9, 1, 1), (9, 5, 5)])
 @on_virtual_clock
-async def test_b5_a_404_is_tried_some_seconds_apart_before_it_is_parked(
+async def test_a_404_is_tried_some_seconds_apart_before_it_is_parked(
     refusals: int, park_after: int, expected: int, inbox_of: Any, consumer: Any
 ) -> None:
     """At most `park_after` GETs in one drain; a pack that becomes readable meanwhile is delivered, and not parked."""
@@ -932,8 +955,9 @@ async def test_b5_a_404_is_tried_some_seconds_apart_before_it_is_parked(
         assert cured or isinstance(inbox.report.parked[0].error, NotFound)
 
 
+@case("B4")
 @on_virtual_clock
-async def test_b4_parked_packs_that_fill_the_listing_are_no_quiet_end(inbox_of: Any, consumer: Any) -> None:
+async def test_parked_packs_that_fill_the_listing_are_no_quiet_end(inbox_of: Any, consumer: Any) -> None:
     """`DrainStalled` names them and says what to do; freed, the next drain gets what was behind."""
     sandbox = Sandbox(packs=30, behaviour=Behaviour(cap=10, total=True))
     newest = sandbox.pack_ids()[-10:]
@@ -949,10 +973,9 @@ async def test_b4_parked_packs_that_fill_the_listing_are_no_quiet_end(inbox_of: 
     assert len(consumer.ids) == 20
 
 
+@case("B6")
 @on_virtual_clock
-async def test_b6_every_pack_refused_costs_one_get_a_pack_and_asks_about_the_seller(
-    inbox_of: Any, consumer: Any
-) -> None:
+async def test_every_pack_refused_costs_one_get_a_pack_and_asks_about_the_seller(inbox_of: Any, consumer: Any) -> None:
     """A whole capped listing refused: `DrainStalled`, whose hint asks for the seller id and the permission."""
     sandbox = Sandbox(packs=1000)
     sandbox.refuse(sandbox.pack_ids())
@@ -962,9 +985,10 @@ async def test_b6_every_pack_refused_costs_one_get_a_pack_and_asks_about_the_sel
     assert len(gets(sandbox)) == 1000
 
 
+@case("B6")
 @pytest.mark.parametrize(("status", "error"), [(403, Forbidden), (500, ServerError), (401, Unauthorized)])
 @on_virtual_clock
-async def test_b6_a_listing_that_is_refused_ends_the_drain_with_that_error(
+async def test_a_listing_that_is_refused_ends_the_drain_with_that_error(
     status: int, error: type[Exception], inbox_of: Any, consumer: Any
 ) -> None:
     """Nothing is marked; the next drain goes on."""
@@ -979,11 +1003,10 @@ async def test_b6_a_listing_that_is_refused_ends_the_drain_with_that_error(
     assert len(consumer.ids) == 2
 
 
+@case("B7")
 @pytest.mark.parametrize("lag", [0.0, 4.0])
 @on_virtual_clock
-async def test_b7_a_listing_that_lags_costs_one_get_a_pack_more_and_ends(
-    lag: float, inbox_of: Any, consumer: Any
-) -> None:
+async def test_a_listing_that_lags_costs_one_get_a_pack_more_and_ends(lag: float, inbox_of: Any, consumer: Any) -> None:
     """A read pack that stays listed is looked at once more at most, and is not parked."""
     sandbox = Sandbox(packs=10, behaviour=Behaviour(lag=lag))
     async with inbox_of(sandbox) as inbox:
@@ -993,8 +1016,9 @@ async def test_b7_a_listing_that_lags_costs_one_get_a_pack_more_and_ends(
     assert len(consumer.ids) == len(set(consumer.ids)) == 10
 
 
+@case("B8")
 @on_virtual_clock
-async def test_b8_a_listing_in_every_shape_owes_each_pack_once(journal: Path, inbox_of: Any, consumer: Any) -> None:
+async def test_a_listing_in_every_shape_owes_each_pack_once(journal: Path, inbox_of: Any, consumer: Any) -> None:
     """Duplicates, another spelling, count 0, a huge and a negative one: one row and one GET a pack."""
     rows: list[dict[str, object]] = [
         {"resource": f"/packs/{FIRST}", "count": 1},
@@ -1011,8 +1035,9 @@ async def test_b8_a_listing_in_every_shape_owes_each_pack_once(journal: Path, in
     assert sorted(consumer.ids) == sorted(sandbox.message_ids())
 
 
+@case("B13")
 @on_virtual_clock
-async def test_b13_what_a_human_read_meanwhile_is_delivered(inbox_of: Any, consumer: Any) -> None:
+async def test_what_a_human_read_meanwhile_is_delivered(inbox_of: Any, consumer: Any) -> None:
     """Listed, then read on the site before our GET: the row stays owed, and the message is delivered as unread."""
     sandbox = Sandbox(packs=3)
     async with inbox_of(sandbox, concurrency=1) as inbox:
@@ -1024,8 +1049,9 @@ async def test_b13_what_a_human_read_meanwhile_is_delivered(inbox_of: Any, consu
     assert sorted(consumer.ids) == sorted(consumer.unread_ids) == sorted(sandbox.message_ids())
 
 
+@case("B14")
 @on_virtual_clock
-async def test_b14_hidden_messages_are_parked_after_three_gets_and_reopen_when_the_count_changes(
+async def test_hidden_messages_are_parked_after_three_gets_and_reopen_when_the_count_changes(
     inbox_of: Any, consumer: Any
 ) -> None:
     """50 packs that stay listed: at most 3 GETs each, then `StillListed`; a new message in one opens that one again."""
@@ -1045,8 +1071,9 @@ async def test_b14_hidden_messages_are_parked_after_three_gets_and_reopen_when_t
     assert len(consumer.ids) == 51
 
 
+@case("B14")
 @on_virtual_clock
-async def test_b14_a_restart_costs_no_get_where_no_count_has_changed(inbox_of: Any, consumer: Any) -> None:
+async def test_a_restart_costs_no_get_where_no_count_has_changed(inbox_of: Any, consumer: Any) -> None:
     """Parked, opened by a new message, parked again with the higher count: the next processes leave it alone."""
     sandbox = Sandbox([Pack(messages=[Message(), Message(hidden=True)])])
     async with inbox_of(sandbox) as inbox:
@@ -1062,9 +1089,10 @@ async def test_b14_a_restart_costs_no_get_where_no_count_has_changed(inbox_of: A
     assert len(gets(sandbox)) == before
 
 
+@case("B14")
 @pytest.mark.parametrize("left_meanwhile", [False, True], ids=["count changed", "left the listing and came back"])
 @on_virtual_clock
-async def test_b14_a_crash_does_not_forget_that_the_count_changed(
+async def test_a_crash_does_not_forget_that_the_count_changed(
     left_meanwhile: bool, tmp_path: Path, journal: Path, life_of: Any, inbox_of: Any, consumer: Any
 ) -> None:
     """The new count is listed, the process dies before it looks: the next process looks, and delivers the message."""
@@ -1091,13 +1119,13 @@ async def test_b14_a_crash_does_not_forget_that_the_count_changed(
             if name == "before commit" and commits:
                 raise OSError("no space")
 
-        crashpoints.hook = full
+        failpoints.hook = full
         try:
             with pytest.raises(JournalError):
                 async with inbox_of(sandbox) as inbox:
                     await consumer.empty(inbox)
         finally:
-            crashpoints.hook = None
+            failpoints.hook = None
         sandbox.remove(rule)
     async with inbox_of(sandbox) as inbox:
         await consumer.empty(inbox)
@@ -1105,11 +1133,12 @@ async def test_b14_a_crash_does_not_forget_that_the_count_changed(
     assert not lost(sandbox, consumer.deliveries)
 
 
+@case("B15")
 @pytest.mark.parametrize(
     "ending", [Reply(503), DROP, HANG, Reply(200, b"<html>")], ids=["503", "dropped", "hangs", "garbage"]
 )
 @on_virtual_clock
-async def test_b15_a_listing_that_fails_once_is_asked_again(ending: Any, inbox_of: Any, consumer: Any) -> None:
+async def test_a_listing_that_fails_once_is_asked_again(ending: Any, inbox_of: Any, consumer: Any) -> None:
     """A listing only reads: it is retried at once where that may help; garbage ends the drain with nothing marked."""
     sandbox = Sandbox(packs=2, rules=[on("listing", nth=1).do(ending)])
     async with inbox_of(sandbox) as inbox:
@@ -1196,9 +1225,10 @@ async def test_a_rejected_token_ends_the_drain_and_a_new_one_goes_on(inbox_of: A
     assert now() < 60
 
 
+@case("D3")
 @pytest.mark.parametrize("nth", range(1, 12))
 @on_virtual_clock
-async def test_d3_an_exception_of_the_token_source_ends_the_drain_and_loses_nothing(
+async def test_an_exception_of_the_token_source_ends_the_drain_and_loses_nothing(
     nth: int, inbox_of: Any, consumer: Any
 ) -> None:
     """An OSError at its n-th call is raised, once; the next drain of the same inbox gets all the rest."""
@@ -1341,12 +1371,13 @@ async def test_a_drain_that_leaving_the_inbox_cut_off_has_not_come_to_its_end(tm
 # -- verify ------------------------------------------------------------------------------------------------------------
 
 
+@case("A12")
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize(
     ("messages", "arrivals", "limit"), [(1, 1, 50), (1, 60, 50), (70, 1, 50), (70, 60, 50), (1, 1, 1), (3, 2, 1)]
 )
 @on_virtual_clock
-async def test_a12_verify_always_sees_what_a_non_atomic_server_marked_unseen(
+async def test_verify_always_sees_what_a_non_atomic_server_marked_unseen(
     messages: int, arrivals: int, limit: int, order: Any, inbox_of: Any, consumer: Any
 ) -> None:
     """Arrivals between the server's read and its mark are marked unseen: the second GET delivers them, all of them."""
@@ -1362,10 +1393,9 @@ async def test_a12_verify_always_sees_what_a_non_atomic_server_marked_unseen(
     assert set(consumer.unread_ids) == sandbox.marked_ids()
 
 
+@case("A12")
 @on_virtual_clock
-async def test_a12_verify_never_misses_it_there_as_the_readme_says(
-    tmp_path: Path, inbox_of: Any, consumer: Any
-) -> None:
+async def test_verify_never_misses_it_there_as_the_readme_says(tmp_path: Path, inbox_of: Any, consumer: Any) -> None:
     """No client can see it with one GET; what it costs to see it is one GET a conversation."""
     rule = on("mark", nth=1).do(SNAPSHOT, Send(), MARK_ALL)
     sandbox = Sandbox(packs=1, rules=[rule])
@@ -1382,9 +1412,10 @@ async def test_a12_verify_never_misses_it_there_as_the_readme_says(
 # -- concurrency, cancellation, closing --------------------------------------------------------------------------------
 
 
+@case("D11")
 @pytest.mark.parametrize("concurrency", [1, 3])
 @on_virtual_clock
-async def test_d11_a_slow_consumer_holds_back_the_claims(
+async def test_a_slow_consumer_holds_back_the_claims(
     concurrency: int, journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """10 s a delivery: never more than `concurrency` packs are claimed or read ahead, at any moment."""
@@ -1400,8 +1431,9 @@ async def test_d11_a_slow_consumer_holds_back_the_claims(
     assert len(consumer.ids) == 20
 
 
+@case("D4")
 @on_virtual_clock
-async def test_d4_break_and_the_next_drain_goes_on(inbox_of: Any, consumer: Any) -> None:
+async def test_break_and_the_next_drain_goes_on(inbox_of: Any, consumer: Any) -> None:
     """`break` without closing: a new drain takes over, hands over the rest, each once; the one before says so if used."""
     sandbox = Sandbox(packs=10, behaviour=Behaviour(latency=0.01))
     async with inbox_of(sandbox, concurrency=3) as inbox:
@@ -1418,11 +1450,10 @@ async def test_d4_break_and_the_next_drain_goes_on(inbox_of: Any, consumer: Any)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@case("D4", "D6")
 @pytest.mark.parametrize("closing", [False, True])
 @on_virtual_clock
-async def test_d4_d6_break_leaks_nothing_and_the_message_comes_again(
-    closing: bool, inbox_of: Any, consumer: Any
-) -> None:
+async def test_break_leaks_nothing_and_the_message_comes_again(closing: bool, inbox_of: Any, consumer: Any) -> None:
     """With and without `aclosing`: no task is left; what was not acknowledged, or read ahead, comes after the restart."""
     sandbox = Sandbox(packs=10, behaviour=Behaviour(latency=0.01))
     async with inbox_of(sandbox, concurrency=3) as inbox:
@@ -1458,8 +1489,9 @@ async def test_a_drain_has_one_consumer_and_an_inbox_one_drain(inbox_of: Any, co
     assert sorted(consumer.ids) == sorted(sandbox.message_ids())
 
 
+@case("D1")
 @on_virtual_clock
-async def test_d1_cancelling_at_every_await_loses_nothing(tmp_path: Path, inbox_of: Any) -> None:
+async def test_cancelling_at_every_await_loses_nothing(tmp_path: Path, inbox_of: Any) -> None:
     """The consumer is cancelled at its k-th step, for every k; the next drain of the same inbox gets the rest, each once."""
     for k in range(1, 90):
         sandbox = Sandbox(
@@ -1503,8 +1535,9 @@ async def test_d1_cancelling_at_every_await_loses_nothing(tmp_path: Path, inbox_
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@case("D2")
 @on_virtual_clock
-async def test_d2_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
+async def test_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
     tmp_path: Path, inbox_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cancelled while the k-th commit is under way in its thread, for every k; the same inbox drains the rest, each once."""
@@ -1536,9 +1569,9 @@ async def test_d2_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
                     loop.call_soon_threadsafe(lambda: (task.cancel(), loop.call_soon(loop.call_soon, cancelled.set)))
                     assert cancelled.wait(30)
 
-            monkeypatch.setattr(crashpoints, "hook", cancelling)
+            monkeypatch.setattr(failpoints, "hook", cancelling)
             await asyncio.gather(task, return_exceptions=True)
-            monkeypatch.setattr(crashpoints, "hook", None)
+            monkeypatch.setattr(failpoints, "hook", None)
             await consume()
             assert (inbox.report.owed, inbox.report.waiting) == (0, 0), k
             assert len(inbox.report.parked) == 1, k
@@ -1554,8 +1587,9 @@ async def test_d2_a_consumer_that_is_cancelled_during_any_commit_loses_nothing(
             break
 
 
+@case("D17")
 @on_virtual_clock
-async def test_d17_timeouts_around_each_step_lose_nothing(inbox_of: Any, consumer: Any) -> None:
+async def test_timeouts_around_each_step_lose_nothing(inbox_of: Any, consumer: Any) -> None:
     """`asyncio.timeout` around `anext`, longer than a listing takes, again and again: all comes, each once."""
     sandbox = Sandbox(packs=8, behaviour=Behaviour(latency=0.05), rules=[on("mark", nth=3).do(EXECUTE, DROP)])
     async with inbox_of(sandbox, concurrency=2) as inbox:
@@ -1627,8 +1661,9 @@ async def test_closing_does_not_wait_for_requests_that_have_not_left(journal: Pa
     assert sandbox.count("mark") == 2
 
 
+@case("D7")
 @on_virtual_clock
-async def test_d7_closing_from_another_task_gives_back_what_was_claimed(
+async def test_closing_from_another_task_gives_back_what_was_claimed(
     journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """A signal handler closes the drain while the consumer waits: it ends, no row stays claimed, nothing is lost."""
@@ -1651,8 +1686,9 @@ async def test_d7_closing_from_another_task_gives_back_what_was_claimed(
     assert sorted(consumer.ids) == sorted(sandbox.message_ids())
 
 
+@case("D8")
 @on_virtual_clock
-async def test_d8_a_second_inbox_on_the_same_journal_is_refused(journal: Path, inbox_of: Any, consumer: Any) -> None:
+async def test_a_second_inbox_on_the_same_journal_is_refused(journal: Path, inbox_of: Any, consumer: Any) -> None:
     """In the same process: `JournalError`, nothing is sent; the first goes on unharmed; afterwards the file is free."""
     sandbox = Sandbox(packs=3)
     async with inbox_of(sandbox) as inbox:
@@ -1666,7 +1702,8 @@ async def test_d8_a_second_inbox_on_the_same_journal_is_refused(journal: Path, i
     assert len(gets(sandbox)) == 3
 
 
-def test_d12_a_client_of_another_loop_is_refused(journal: Path) -> None:
+@case("D12")
+def test_a_client_of_another_loop_is_refused(journal: Path) -> None:
     """An inbox on a client that belongs to another loop: RuntimeError, no file."""
     sandbox = Sandbox(packs=1)
     with asyncio.Runner() as runner:
@@ -1689,8 +1726,9 @@ async def _made(sandbox: Sandbox) -> Any:
     return sandbox.session()
 
 
+@case("D13")
 @on_virtual_clock
-async def test_d13_a_handler_may_use_the_client_while_it_holds_a_delivery(tmp_path: Path) -> None:
+async def test_a_handler_may_use_the_client_while_it_holds_a_delivery(tmp_path: Path) -> None:
     """With one request at a time and one conversation ahead, a handler that asks for more does not dead-lock."""
     sandbox = Sandbox(packs=4)
     seen: list[Delivery] = []
@@ -1703,8 +1741,9 @@ async def test_d13_a_handler_may_use_the_client_while_it_holds_a_delivery(tmp_pa
     assert len(ids(seen)) == 4
 
 
+@case("D19")
 @on_virtual_clock
-async def test_d19_many_interleavings_of_faults_and_closings(tmp_path: Path, inbox_of: Any) -> None:
+async def test_many_interleavings_of_faults_and_closings(tmp_path: Path, inbox_of: Any) -> None:
     """Drains that are closed at odd moments, over every kind of fault, one inbox: nothing is lost, left or doubled."""
     sandbox = Sandbox(
         packs=40,
@@ -1789,9 +1828,10 @@ def test_the_report_may_be_asked_when_the_loop_is_over(journal: Path) -> None:
     assert report.waits_until is not None
 
 
+@case("A21")
 @pytest.mark.parametrize("jump", [-3600.0, -100 * 86400.0, 3600.0])
 @on_virtual_clock
-async def test_a21_a_wall_clock_that_jumps_bounds_the_wait(
+async def test_a_wall_clock_that_jumps_bounds_the_wait(
     jump: float, journal: Path, inbox_of: Any, life_of: Any, consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between two processes the clock is set: the second waits at most `settle_time`, and everything comes."""

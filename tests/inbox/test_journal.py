@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from mlmessages.errors import JournalError
-from mlmessages.journal import Entry, Journal, SqliteStore, Store, contents
+from mlmessages.journal.journal import Entry, Journal, SqliteStore, Store, contents
 from mlmessages.testing import Message, Pack, Sandbox
 from worlds import client_of, ids, lost, on_virtual_clock
 
@@ -88,7 +89,7 @@ class MemoryStore:
         return len(claimed)
 
     def rows(self) -> list[Any]:
-        from mlmessages.journal import Row
+        from mlmessages.journal.journal import Row
 
         return [
             Row(
@@ -353,7 +354,8 @@ def test_the_files_are_the_owners_alone_under_any_umask(journal: Path) -> None:
     assert sys.platform == "win32" or modes == [0o600] * 4
 
 
-def test_a14_every_commit_is_on_the_disk(journal: Path) -> None:
+@case("A14")
+def test_every_commit_is_on_the_disk(journal: Path) -> None:
     """Write-ahead log, synchronous=FULL (2), and deleted content is overwritten."""
     store = SqliteStore(journal, SELLER)
     values = {
@@ -364,7 +366,8 @@ def test_a14_every_commit_is_on_the_disk(journal: Path) -> None:
     assert values == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 
 
-def test_a17_flipped_bytes_at_every_page_header_are_found(tmp_path: Path) -> None:
+@case("A17")
+def test_flipped_bytes_at_every_page_header_are_found(tmp_path: Path) -> None:
     """Each byte of each page's header, flipped: a loud `JournalError`, or nothing that the journal says has changed."""
     path = made(tmp_path / "a.db", packs=60)
     sound = path.read_bytes()
@@ -396,7 +399,8 @@ def everything(path: Path) -> object:
         store.close()
 
 
-def test_a15_another_sellers_journal_is_refused(journal: Path) -> None:
+@case("A15")
+def test_another_sellers_journal_is_refused(journal: Path) -> None:
     """`JournalError` that names both; the file is untouched."""
     before = made(journal).read_bytes()
     with pytest.raises(JournalError, match="is of seller 700100200, not of 9"):
@@ -416,7 +420,8 @@ def test_a_journal_of_a_newer_version_is_refused(journal: Path) -> None:
     assert journal.read_bytes() == before
 
 
-def test_a15_another_programs_database_is_refused_and_untouched(journal: Path) -> None:
+@case("A15")
+def test_another_programs_database_is_refused_and_untouched(journal: Path) -> None:
     """An SQLite file that is no journal keeps its bytes and its mode."""
     with closing(sqlite3.connect(journal)) as db:
         db.execute("CREATE TABLE customers (name TEXT)")
@@ -482,8 +487,9 @@ def test_an_unfinished_file_is_a_new_journal(journal: Path) -> None:
         opened.close()
 
 
+@case("A15")
 @on_virtual_clock
-async def test_a15_a_deleted_journal_starts_anew(journal: Path, inbox_of: Any, consumer: Any) -> None:
+async def test_a_deleted_journal_starts_anew(journal: Path, inbox_of: Any, consumer: Any) -> None:
     """Also where its log was left behind: what is unread comes, what was marked before is not unread any more."""
     sandbox = Sandbox(packs=3)
     async with inbox_of(sandbox) as inbox:
@@ -497,8 +503,9 @@ async def test_a15_a_deleted_journal_starts_anew(journal: Path, inbox_of: Any, c
     assert not delivery.redelivered
 
 
+@case("A16")
 @on_virtual_clock
-async def test_a16_an_old_backup_repeats_and_loses_nothing(
+async def test_an_old_backup_repeats_and_loses_nothing(
     tmp_path: Path, journal: Path, inbox_of: Any, consumer: Any, copy_files: Any
 ) -> None:
     """Copied with a delivery unacknowledged, advanced, restored: duplicates, never loss."""
@@ -529,9 +536,10 @@ def on_the_disk(directory: Path, canary: bytes) -> list[str]:
     return sorted(p.name for p in directory.iterdir() if canary in p.read_bytes())
 
 
+@case("H10")
 @pytest.mark.parametrize("length", [10, 20_000], ids=["short", "on overflow pages"])
 @on_virtual_clock
-async def test_h10_bodies_are_gone_from_every_file_when_a_drain_has_ended(
+async def test_bodies_are_gone_from_every_file_when_a_drain_has_ended(
     length: int, tmp_path: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """After the drain, and after closing, no file holds a buyer's words: not the log, not a free page. The ids stay."""
@@ -547,10 +555,9 @@ async def test_h10_bodies_are_gone_from_every_file_when_a_drain_has_ended(
     assert on_the_disk(tmp_path, consumer.ids[0].encode()) == ["inbox.db"]
 
 
+@case("H10")
 @on_virtual_clock
-async def test_h10_what_lay_in_the_file_for_long_is_overwritten_too(
-    tmp_path: Path, inbox_of: Any, consumer: Any
-) -> None:
+async def test_what_lay_in_the_file_for_long_is_overwritten_too(tmp_path: Path, inbox_of: Any, consumer: Any) -> None:
     """Read by one process, which closed it into the file, and acknowledged by the next: no free page holds it."""
     sandbox = Sandbox([Pack(messages=[Message("CANARY" * length) for length in (1, 20, 5000)]) for _ in range(20)])
     async with inbox_of(sandbox) as inbox:
@@ -562,8 +569,9 @@ async def test_h10_what_lay_in_the_file_for_long_is_overwritten_too(
     assert on_the_disk(tmp_path, b"CANARY") == []
 
 
+@case("H10")
 @on_virtual_clock
-async def test_h10_what_a_dead_process_had_acknowledged_is_purged_by_the_next(
+async def test_what_a_dead_process_had_acknowledged_is_purged_by_the_next(
     tmp_path: Path, inbox_of: Any, life_of: Any, consumer: Any
 ) -> None:
     """The dead one's log still held it: the next drain, though it acknowledges nothing, ends with it overwritten."""
@@ -582,8 +590,9 @@ async def test_h10_what_a_dead_process_had_acknowledged_is_purged_by_the_next(
         assert on_the_disk(tmp_path / "after", b"CANARY") == []
 
 
+@case("H10")
 @on_virtual_clock
-async def test_h10_what_a_reader_kept_from_being_purged_is_purged_by_the_next_drain(
+async def test_what_a_reader_kept_from_being_purged_is_purged_by_the_next_drain(
     tmp_path: Path, journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
     """Somebody reads the file while a drain ends: the log cannot be emptied then; the next drain's end empties it."""
@@ -601,8 +610,9 @@ async def test_h10_what_a_reader_kept_from_being_purged_is_purged_by_the_next_dr
         assert on_the_disk(tmp_path, b"CANARY") == []
 
 
+@case("H10")
 @on_virtual_clock
-async def test_h10_a_long_drain_purges_on_its_way(tmp_path: Path, inbox_of: Any) -> None:
+async def test_a_long_drain_purges_on_its_way(tmp_path: Path, inbox_of: Any) -> None:
     """After 1,000 acknowledged messages their words are gone, though the drain goes on."""
     sandbox = Sandbox([Pack(messages=[Message(f"CANARY{p}-")] * 400) for p in range(4)])
     async with inbox_of(sandbox, concurrency=1) as inbox:
@@ -701,7 +711,8 @@ async def test_what_the_engine_cannot_hold_is_an_error_and_no_standstill(rows: A
     await ledger.close()
 
 
-def test_d2_d15_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
+@case("D2", "D15")
+def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
     """A commit that is stuck in its thread holds nobody up; a writer that is cancelled meanwhile leaves no half state."""
     import threading
 
@@ -769,8 +780,9 @@ async def test_opening_that_is_cancelled_gives_everything_back(journal: Path) ->
         await again.close()
 
 
+@case("D8")
 @on_virtual_clock
-async def test_d8_one_journal_at_a_time(journal: Path) -> None:
+async def test_one_journal_at_a_time(journal: Path) -> None:
     """The second is refused and changes nothing; closing any other descriptor of the file does not free the first's lock."""
     first = await opened(journal)
     with pytest.raises(JournalError, match="another inbox is using this journal"):
@@ -784,10 +796,9 @@ async def test_d8_one_journal_at_a_time(journal: Path) -> None:
     await second.close()
 
 
+@case("A13")
 @on_virtual_clock
-async def test_a13_a_journal_that_another_program_locks_marks_nothing(
-    journal: Path, inbox_of: Any, consumer: Any
-) -> None:
+async def test_a_journal_that_another_program_locks_marks_nothing(journal: Path, inbox_of: Any, consumer: Any) -> None:
     """Somebody holds a write transaction: after SQLite's patience `JournalError`; no request has left, and then all goes on."""
     sandbox = Sandbox(packs=2)
     async with inbox_of(sandbox):

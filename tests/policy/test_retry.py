@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlmessages import Limits, Retry, StaticToken, TokenSource, errors
-from mlmessages.retry import Course, Failed, Quota
-from mlmessages.session import Session, Tally
+from mlmessages.api.calls import Call, Effect, Request
+from mlmessages.api.outcomes import repeatable
+from mlmessages.http.pipeline import Pipeline, RequestCount
+from mlmessages.http.retry import FailedAttempt, RetryBudget, RetryLoop
+from mlmessages.http.transport import Transport
 from mlmessages.testing import DROP, EXECUTE, HANG, Behaviour, Garbage, Redirect, Reply, Rule, Sandbox, on, virtual_run
-from mlmessages.transport import Transport
-from mlmessages.wire import Call, Effect, Request, repeatable
 from policy.cancelling import Cancel, cancelled_at
 
 READ, MARK, WRITE = Effect.READ, Effect.MARK, Effect.WRITE
@@ -41,19 +42,19 @@ class Script:
         self._outcomes: Iterator[errors.MessagesError | None] = iter(outcomes)
         self._seconds = seconds
 
-    async def attempt(self) -> str | Failed:
+    async def attempt(self) -> str | FailedAttempt:
         loop = asyncio.get_running_loop()
         self.began.append(loop.time())
         await asyncio.sleep(self._seconds)
         self.ended.append(loop.time())
         error = next(self._outcomes)
-        return "answer" if error is None else Failed(error)
+        return "answer" if error is None else FailedAttempt(error)
 
-    async def run(self, policy: Retry, effect: Effect = READ, quota: Quota | None = None) -> str:
+    async def run(self, policy: Retry, effect: Effect = READ, quota: RetryBudget | None = None) -> str:
         """What comes of it under `policy`."""
         began = asyncio.get_running_loop().time()
-        course = Course(
-            policy, quota or Quota(), effect, self.attempt, lambda: asyncio.get_running_loop().time() - began
+        course = RetryLoop(
+            policy, quota or RetryBudget(), effect, self.attempt, lambda: asyncio.get_running_loop().time() - began
         )
         return await course.run()
 
@@ -154,17 +155,17 @@ def test_retry_after_is_a_floor(retry_after: float) -> None:
 @pytest.mark.parametrize(("pause", "requests"), [(20.0, 2), (40.0, 1)])
 def test_pause_of_the_budget_is_slept_within_the_deadline(pause: float, requests: int) -> None:
     """What the budget asks for after a 429 is a floor too, and where it is beyond the deadline the retries end."""
-    outcomes: Iterator[Failed | str] = iter([Failed(too_many(), pause), "answer"])
+    outcomes: Iterator[FailedAttempt | str] = iter([FailedAttempt(too_many(), pause), "answer"])
     began: list[float] = []
 
     async def main() -> str:
         loop = asyncio.get_running_loop()
 
-        async def attempt() -> str | Failed:
+        async def attempt() -> str | FailedAttempt:
             began.append(loop.time())
             return next(outcomes)
 
-        return await Course(Retry(deadline=30), Quota(), READ, attempt, loop.time).run()
+        return await RetryLoop(Retry(deadline=30), RetryBudget(), READ, attempt, loop.time).run()
 
     with nullcontext() if requests == 2 else pytest.raises(errors.RateLimited):
         virtual_run(main())
@@ -247,7 +248,7 @@ def test_deadline_is_never_slept_past(
 
 async def many(calls: int, fails: Callable[[], bool], pause: float = 0.0) -> tuple[int, int, int]:
     """`calls` calls one after another on one quota: how many requests, answers and errors there were."""
-    quota, requests, answers, failures = Quota(), 0, 0, 0
+    quota, requests, answers, failures = RetryBudget(), 0, 0, 0
 
     def outcomes() -> Iterator[errors.MessagesError | None]:
         while True:
@@ -296,7 +297,7 @@ def test_refusal_for_good_is_an_answer() -> None:
     """A 404 refills the quota as a 200 does: what counts is that the server answers."""
 
     async def main() -> str:
-        quota = Quota()
+        quota = RetryBudget()
         for _ in range(100):
             assert quota.take()
         for _ in range(6):
@@ -309,7 +310,7 @@ def test_refusal_for_good_is_an_answer() -> None:
 
 def test_quota_is_not_hoarded() -> None:
     """A good day does not save up more than 100 retries for a bad one."""
-    quota = Quota()
+    quota = RetryBudget()
     for _ in range(10_000):
         quota.answered()
     assert sum(quota.take() for _ in range(1000)) == 100
@@ -319,7 +320,7 @@ def test_empty_quota_raises_the_error_without_waiting() -> None:
     """Where there is no retry left the error comes at once."""
 
     async def main() -> float:
-        quota = Quota()
+        quota = RetryBudget()
         while quota.take():
             pass
         with pytest.raises(errors.AnswerLost):
@@ -353,10 +354,10 @@ async def session_of(
     retry: Retry | None = None,
     source: TokenSource | None = None,
     patience: float = 30.0,
-) -> AsyncIterator[Session]:
+) -> AsyncIterator[Pipeline]:
     """The pipeline in front of `sandbox`."""
     async with sandbox.session() as http:
-        session = Session(
+        session = Pipeline(
             Transport(sandbox.base_url, http, patience),
             source or StaticToken(sandbox.token),
             limits or Limits(per_second=None),
@@ -548,7 +549,7 @@ def test_cured_401_is_not_an_attempt() -> None:
 
     async def main() -> tuple[list[int | None], int, int]:
         sandbox = Sandbox(packs=1)
-        limits, tally = Limits(per_second=None), Tally()
+        limits, tally = Limits(per_second=None), RequestCount()
         source = Renewable("APP_USR-old", sandbox.token)
         async with session_of(sandbox, limits, Retry(attempts=1), source) as session:
             await session.execute(call(), tally)
@@ -569,7 +570,7 @@ def test_every_request_on_the_wire_is_paid_for() -> None:
             on("any", nth=10).do(Redirect("http://127.0.0.1/elsewhere")),
         ]
         sandbox = Sandbox(packs=1, rules=steps)
-        limits, tally = Limits(per_second=None, period=1000), Tally()
+        limits, tally = Limits(per_second=None, period=1000), RequestCount()
         async with session_of(sandbox, limits, source=Renewable("APP_USR-old", sandbox.token)) as session:
             for _ in range(12):
                 with suppress(errors.APIError):  # the redirect
@@ -684,7 +685,7 @@ def test_backoff_is_silent(on_again: bool) -> None:
         logging.basicConfig(stream=sys.stdout, level=logging.DEBUG, format="%(name)s")
         from mlmessages.errors import AnswerLost
         from mlmessages.retry import Course, Failed, Quota, Retry
-        from mlmessages.wire import Effect
+        from mlmessages.calls import Effect
         if {on_again}:
             logging.config.dictConfig({{"version": 1, "disable_existing_loggers": False}})
             logging.getLogger("backoff").setLevel(logging.DEBUG)
@@ -714,7 +715,7 @@ def test_no_warning_of_backoff_on_python_3_14() -> None:
         asyncio.iscoroutinefunction = deprecated  # not where asyncio itself asks
         from mlmessages.errors import AnswerLost
         from mlmessages.retry import Course, Failed, Quota, Retry
-        from mlmessages.wire import Effect
+        from mlmessages.calls import Effect
         assert asked, "backoff does not ask any more: this test can go"
         outcomes = iter([Failed(AnswerLost("")), "answer"])
         async def attempt():

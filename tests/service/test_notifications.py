@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import case
 from mlmessages import Notification
+from mlmessages.api.notifications import missed
 from mlmessages.errors import DecodeError
-from mlmessages.notifications import missed
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 ID = "aa11bb22cc33dd44ee55ff6677889900"
@@ -53,7 +54,8 @@ def test_a_body_may_be_bytes_text_or_an_object() -> None:
     assert Notification.parse(body) == Notification.parse(body.decode()) == Notification.parse(json.loads(body))
 
 
-def test_g6_only_a_receipt_is_a_receipt() -> None:
+@case("G6")
+def test_only_a_receipt_is_a_receipt() -> None:
     """`read` alone is; `created`, both, and a post without actions are news."""
     said = {
         actions: Notification.parse({"topic": "messages", "actions": list(actions)}).is_receipt
@@ -62,6 +64,7 @@ def test_g6_only_a_receipt_is_a_receipt() -> None:
     assert said == {("read",): True, ("created",): False, ("created", "read"): False, (): False}
 
 
+@case("G5")
 @pytest.mark.parametrize(
     "resource",
     [
@@ -72,7 +75,7 @@ def test_g6_only_a_receipt_is_a_receipt() -> None:
         f"https://api.mercadolibre.com/marketplace/messages/{ID}",
     ],
 )
-def test_g5_an_id_is_taken_out_of_a_resource(resource: str) -> None:
+def test_an_id_is_taken_out_of_a_resource(resource: str) -> None:
     """Bare, behind one of the two paths, or behind the API's own host."""
     assert Notification.parse({"topic": "messages", "resource": resource}).message_id == ID
 
@@ -87,8 +90,9 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@case("G5")
 @pytest.mark.parametrize("resource", HOSTILE, ids=repr)
-def test_g5_a_hostile_resource_names_no_message(resource: object) -> None:
+def test_a_hostile_resource_names_no_message(resource: object) -> None:
     """Other hosts, paths, escapes, line breaks, other types: there is no id in it, and nothing else is used."""
     assert Notification.parse({"topic": "messages", "resource": resource}).message_id is None
 
@@ -98,9 +102,10 @@ def test_another_topic_names_no_message() -> None:
     assert Notification.parse({"topic": "orders_v2", "resource": "2000001"}).message_id is None
 
 
+@case("G4")
 @pytest.mark.parametrize("body", [b"", b"x", b"[]", b"1", b'"x"', b"null", b"{}", b'{"topic": 5}', b'{"topic": ""}', b"[" * 100_000,
                                   b'{"a":' * 5000, b"\xff\xfe", b'{"topic": NaN}'], ids=range(13))  # fmt: skip
-def test_g4_what_is_no_notification_is_a_decode_error(body: bytes) -> None:
+def test_what_is_no_notification_is_a_decode_error(body: bytes) -> None:
     """No JSON, no object, no topic, nested without end: one typed error, which quotes nothing."""
     with pytest.raises(DecodeError) as caught:
         Notification.parse(body)

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from mlmessages import Limits, Notification
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
-from mlmessages.journal import contents
+from mlmessages.journal.journal import contents
 from mlmessages.testing import DROP, EXECUTE, MARK_ALL, SNAPSHOT, Entry, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock
 
@@ -60,8 +61,9 @@ async def test_a_doorbell_rings_for_a_listing(inbox_of: Any, handler: Any, runni
     assert gets(sandbox) == []
 
 
+@case("G7")
 @on_virtual_clock
-async def test_g7_a_flood_of_forged_notifications_is_bounded(
+async def test_a_flood_of_forged_notifications_is_bounded(
     inbox_of: Any, handler: Any, running: Any, named: Any
 ) -> None:
     """3,000 plausible ids in a minute: at most one listing in 5 s, at most 2 % of the budget for looking them up, the news goes on."""
@@ -81,8 +83,9 @@ async def test_g7_a_flood_of_forged_notifications_is_bounded(
     assert all(sum(at <= other < at + 60 for other in looked_up) <= 10 for at in looked_up)
 
 
+@case("G2")
 @on_virtual_clock
-async def test_g2_eight_duplicates_at_once_are_one(inbox_of: Any, handler: Any, running: Any, named: Any) -> None:
+async def test_eight_duplicates_at_once_are_one(inbox_of: Any, handler: Any, running: Any, named: Any) -> None:
     """Whatever their own ids: one row, one look-up at most, one delivery."""
     sandbox = Sandbox(packs=1)
     async with inbox_of(sandbox) as inbox, running(inbox, handler):
@@ -95,10 +98,9 @@ async def test_g2_eight_duplicates_at_once_are_one(inbox_of: Any, handler: Any, 
     assert handler.taken.count(sent) == 1
 
 
+@case("G3", "G11")
 @on_virtual_clock
-async def test_g3_g11_a_message_that_is_known_causes_nothing(
-    inbox_of: Any, handler: Any, running: Any, named: Any
-) -> None:
+async def test_a_message_that_is_known_causes_nothing(inbox_of: Any, handler: Any, running: Any, named: Any) -> None:
     """Its notification comes late, or is replayed a day later: no listing, no GET."""
     sandbox = Sandbox(packs=1)
     async with inbox_of(sandbox) as inbox, running(inbox, handler, interval=86_400):
@@ -110,8 +112,9 @@ async def test_g3_g11_a_message_that_is_known_causes_nothing(
     assert len(sandbox.log) == before
 
 
+@case("G6")
 @on_virtual_clock
-async def test_g6_our_own_marking_is_not_heard(inbox_of: Any, handler: Any, running: Any) -> None:
+async def test_our_own_marking_is_not_heard(inbox_of: Any, handler: Any, running: Any) -> None:
     """The sandbox posts a receipt of everything that we mark: there is no feedback loop."""
     sandbox = Sandbox(packs=5)
 
@@ -127,10 +130,9 @@ async def test_g6_our_own_marking_is_not_heard(inbox_of: Any, handler: Any, runn
     assert gets(sandbox) == []
 
 
+@case("A12")
 @on_virtual_clock
-async def test_a12_a_message_that_a_server_marked_unseen_is_looked_up(
-    inbox_of: Any, handler: Any, running: Any
-) -> None:
+async def test_a_message_that_a_server_marked_unseen_is_looked_up(inbox_of: Any, handler: Any, running: Any) -> None:
     """A server that does not mark atomically: what only its notification names is delivered 60 s later, by one GET."""
     sandbox = Sandbox([Pack()], rules=[on("mark", nth=1).do(SNAPSHOT, Send(), MARK_ALL)])
 
@@ -147,8 +149,9 @@ async def test_a12_a_message_that_a_server_marked_unseen_is_looked_up(
     assert len(gets(sandbox)) == 1
 
 
+@case("G8")
 @on_virtual_clock
-async def test_g8_an_id_that_never_appears_is_parked(inbox_of: Any, handler: Any, running: Any, named: Any) -> None:
+async def test_an_id_that_never_appears_is_parked(inbox_of: Any, handler: Any, running: Any, named: Any) -> None:
     """Five tries, later each time; then none, also when it is notified again and in the next process."""
     sandbox = Sandbox(packs=1)
     async with inbox_of(sandbox) as inbox, running(inbox, handler):
@@ -201,8 +204,9 @@ async def test_notify_refuses_what_is_no_notification_and_a_closed_inbox(inbox_o
 # -- what was missed ---------------------------------------------------------------------------------------------------
 
 
+@case("G9")
 @on_virtual_clock
-async def test_g9_after_a_downtime_all_is_there(inbox_of: Any, handler: Any, running: Any) -> None:
+async def test_after_a_downtime_all_is_there(inbox_of: Any, handler: Any, running: Any) -> None:
     """The endpoint is down for three hours, and a human reads one message meanwhile: the listing has the one, the missed ones the other."""
     sandbox = Sandbox([Pack(messages=1, unread=0), Pack(messages=1, unread=0)])
 
@@ -255,8 +259,9 @@ async def test_missed_notifications_checks_its_arguments_at_the_call() -> None:
 # -- a handler that fails ----------------------------------------------------------------------------------------------
 
 
+@case("A18")
 @on_virtual_clock
-async def test_a18_a_handler_that_raises_for_ever(
+async def test_a_handler_that_raises_for_ever(
     inbox_of: Any, handler: Any, running: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The others flow; it is handed over again, later each time, from the journal; then it is a dead letter. No GET more, no text in the log."""
@@ -361,8 +366,9 @@ async def test_one_delivery_of_a_pack_at_a_time_and_several_packs_at_once(
     assert handler.at(FIRST) == [0.0, 100.0]
 
 
+@case("D11")
 @on_virtual_clock
-async def test_d11_slow_handlers_bound_what_is_read_ahead(inbox_of: Any, handler: Any, running: Any) -> None:
+async def test_slow_handlers_bound_what_is_read_ahead(inbox_of: Any, handler: Any, running: Any) -> None:
     """Ten seconds each: no more than `concurrency` in hand and as many read ahead; the rest stays unread on the server."""
     sandbox = Sandbox(packs=30)
     handler.seconds = 10.0
@@ -389,8 +395,9 @@ async def test_a_plain_function_is_a_handler_too(inbox_of: Any, running: Any) ->
 # -- what passes, and what does not ------------------------------------------------------------------------------------
 
 
+@case("B4")
 @on_virtual_clock
-async def test_b4_parked_packs_that_fill_the_listing_do_not_end_it(
+async def test_parked_packs_that_fill_the_listing_do_not_end_it(
     inbox_of: Any, handler: Any, running: Any, named: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning, at most one listing a minute, and what is notified is still delivered."""
@@ -408,8 +415,9 @@ async def test_b4_parked_packs_that_fill_the_listing_do_not_end_it(
     assert len([record for record in caplog.records if "fill the unread listing" in record.message]) == 1
 
 
+@case("B10")
 @on_virtual_clock
-async def test_b10_it_says_that_it_cannot_keep_up(
+async def test_it_says_that_it_cannot_keep_up(
     inbox_of: Any, handler: Any, running: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Messages come as fast as the budget allows to read: the oldest first, and a warning with the number owed."""
@@ -478,7 +486,7 @@ async def test_a_broken_journal_ends_it(
     inbox_of: Any, handler: Any, monkeypatch: pytest.MonkeyPatch, running: Any
 ) -> None:
     """`JournalError`: nothing more is marked, whatever is unread stays unread."""
-    from mlmessages import crashpoints
+    from mlmessages import failpoints
 
     def full(name: str) -> None:
         if name == "before commit":
@@ -486,10 +494,10 @@ async def test_a_broken_journal_ends_it(
 
     sandbox = Sandbox(packs=2)
     async with inbox_of(sandbox) as inbox:
-        monkeypatch.setattr(crashpoints, "hook", full)
+        monkeypatch.setattr(failpoints, "hook", full)
         with pytest.raises(JournalError):
             await inbox.run(handler)
-        monkeypatch.setattr(crashpoints, "hook", None)
+        monkeypatch.setattr(failpoints, "hook", None)
     assert sandbox.marked_ids() == set()
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from cases import case
 from mlmessages.cli.app import cli
 from mlmessages.testing import Sandbox, Server, serve_in_thread
 
@@ -133,8 +134,9 @@ def test_each_delivery_is_the_input_of_a_command(server: Server, tmp_path: Path)
     assert all(row["unread"] for line in lines for row in line["messages"])
 
 
+@case("D7")
 @posix
-def test_d7_sigterm_lets_a_command_finish(server: Server, tmp_path: Path) -> None:
+def test_sigterm_lets_a_command_finish(server: Server, tmp_path: Path) -> None:
     """What the command has in its hands is acknowledged; nothing is claimed after the signal; the rest comes in the next run."""
     out, started, go = tmp_path / "out", tmp_path / "started", tmp_path / "go"
     slow = f"import os, sys, time; text = sys.stdin.read(); open(r'{started}', 'a').write('x')\nwhile not os.path.exists(r'{go}'): time.sleep(0.01)\nopen(r'{out}', 'a').write(text)"

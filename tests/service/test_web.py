@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web as aiohttp_web
 
+from cases import case
 from mlmessages import Inbox
 from mlmessages.testing import Sandbox
 from mlmessages.web import NotificationRoutes
@@ -75,7 +76,8 @@ async def test_a_200_means_that_it_is_on_the_disk(tmp_path: Path) -> None:
         assert served.counts.taken == 1
 
 
-async def test_g2_eight_duplicates_are_one_row(tmp_path: Path) -> None:
+@case("G2")
+async def test_eight_duplicates_are_one_row(tmp_path: Path) -> None:
     """At once, each with an id and a count of its own: all are answered 200."""
     async with endpoint(tmp_path) as served:
         posts = [served.post({**GOOD, "_id": str(n), "attempts": n}) for n in range(8)]
@@ -98,6 +100,7 @@ async def test_only_post_is_a_method(tmp_path: Path) -> None:
         assert answer.status == 405
 
 
+@case("G4", "G5")
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -109,7 +112,7 @@ async def test_only_post_is_a_method(tmp_path: Path) -> None:
     ],
     ids=str,
 )  # fmt: skip
-async def test_g4_g5_a_forged_or_foreign_notification_has_no_effect(
+async def test_a_forged_or_foreign_notification_has_no_effect(
     change: dict[str, Any], status: int, tmp_path: Path
 ) -> None:
     """Nothing is written. What is only not for us is a 200: who refuses is switched off [documented]."""
@@ -118,17 +121,19 @@ async def test_g4_g5_a_forged_or_foreign_notification_has_no_effect(
         assert served.rows() == []
 
 
+@case("G4")
 @pytest.mark.parametrize(
     "body", [b"", b"x", b"[]", b"[" * 16_000, b'{"topic":' * 1700, b"\xff" * 100, b"1" * 5000], ids=range(7)
 )
-async def test_g4_what_is_no_notification_is_a_400(body: bytes, tmp_path: Path) -> None:
+async def test_what_is_no_notification_is_a_400(body: bytes, tmp_path: Path) -> None:
     """Not JSON, or nested without end."""
     async with endpoint(tmp_path) as served:
         assert await served.post(body) == 400
         assert served.counts.refused == 1
 
 
-async def test_g4_a_body_beyond_16_kb_is_not_parsed(tmp_path: Path) -> None:
+@case("G4")
+async def test_a_body_beyond_16_kb_is_not_parsed(tmp_path: Path) -> None:
     """With its length told, without it, and packed: 413, though a notification is in it."""
     body = json.dumps({**GOOD, "x": "y" * 20_000}).encode()
 
@@ -145,7 +150,8 @@ async def test_g4_a_body_beyond_16_kb_is_not_parsed(tmp_path: Path) -> None:
         assert served.rows() == []
 
 
-async def test_g1_a_locked_journal_is_a_503_in_time_and_nothing_is_lost(tmp_path: Path) -> None:
+@case("G1")
+async def test_a_locked_journal_is_a_503_in_time_and_nothing_is_lost(tmp_path: Path) -> None:
     """503 while another process holds the file, so that it is sent again; then 200, and one row."""
     async with endpoint(tmp_path, answer_within=0.2) as served:
         db = sqlite3.connect(served.path, isolation_level=None)
@@ -158,7 +164,8 @@ async def test_g1_a_locked_journal_is_a_503_in_time_and_nothing_is_lost(tmp_path
         assert (served.counts.taken, served.counts.failed) == (1, 1)
 
 
-async def test_g10_no_header_and_no_address_opens_anything(tmp_path: Path) -> None:
+@case("G10")
+async def test_no_header_and_no_address_opens_anything(tmp_path: Path) -> None:
     """The published addresses in X-Forwarded-For do not replace the secret; any sender with the secret is taken."""
     async with endpoint(tmp_path) as served:
         headers = {"X-Forwarded-For": "54.88.218.97", "Forwarded": "for=54.88.218.97", "X-Real-IP": "54.88.218.97"}

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 
-from mlmessages import FileTokenStore, MessagesClient, OAuthToken, crashpoints
+from mlmessages import FileTokenStore, MessagesClient, OAuthToken, failpoints
 from mlmessages.errors import MessagesError
 
 
@@ -36,7 +36,7 @@ def die_at(step: int) -> None:
             tell(name)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    crashpoints.hook = hook
+    failpoints.hook = hook
 
 
 async def main(file: str, base_url: str, client_id: str, client_secret: str) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cases import case
 from edges.sockets import Answer, Wire, answering, client_at, repeating, saying, server, within
 from edges.test_canary import Heard, outputs
-from mlmessages import Limits, OAuthToken, Retry, oauth
+from mlmessages import Limits, OAuthToken, Retry
+from mlmessages.auth import oauth
 from mlmessages.errors import MessagesError
+from mlmessages.http.transport import Transport
 from mlmessages.models import Token
-from mlmessages.transport import Transport
 from tokens.conftest import MemoryStore
 
 CANARY = "canary"
@@ -70,9 +72,10 @@ def token(hours: float) -> Token:
     return Token(ACCESS, REFRESH, end, end - timedelta(hours=6), "1", None, end - timedelta(days=9))
 
 
+@case("H1")
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 @within(10)
-async def test_h1_no_answer_of_the_token_endpoint_tells(answer: Answer, heard: Heard) -> None:
+async def test_no_answer_of_the_token_endpoint_tells(answer: Answer, heard: Heard) -> None:
     """Expired, or still good for an hour: whatever the endpoint answers, nothing of it or of the form is shown."""
     for hours in (-1, 1):
         async with server(answer, until=b"refresh_token=TG-canary-r") as wire:
@@ -89,8 +92,9 @@ async def test_h1_no_answer_of_the_token_endpoint_tells(answer: Answer, heard: H
     assert_clean(heard.lines)
 
 
+@case("H1")
 @within(10)
-async def test_h1_a_post_that_is_cancelled_tells_nothing(heard: Heard) -> None:
+async def test_a_post_that_is_cancelled_tells_nothing(heard: Heard) -> None:
     """Every frame, aiohttp's too, is without the form."""
     arrived = asyncio.Event()
 
@@ -111,8 +115,9 @@ async def test_h1_a_post_that_is_cancelled_tells_nothing(heard: Heard) -> None:
     assert_clean(heard.lines)
 
 
+@case("H2")
 @within(10)
-async def test_h2_a_redirect_of_the_token_endpoint_is_not_followed() -> None:
+async def test_a_redirect_of_the_token_endpoint_is_not_followed() -> None:
     """The second host sees nothing, and the body goes as a form, not in the URL."""
     async with server(answering()) as other:
         location = f"Location: {other.base_url}/oauth/token"
@@ -134,8 +139,9 @@ async def test_h2_a_redirect_of_the_token_endpoint_is_not_followed() -> None:
     assert body.startswith(b"grant_type=refresh_token&client_id=1&client_secret=canary-secret%2F1%2B2%3D")
 
 
+@case("H2")
 @within(10)
-async def test_h2_a_dropped_post_is_sent_once() -> None:
+async def test_a_dropped_post_is_sent_once() -> None:
     """Neither aiohttp nor we send a form again by ourselves, on a fresh connection or on a reused one."""
     async with server(saying(b""), until=b"refresh_token=TG-canary-r") as wire:
         transport = Transport(wire.base_url, None, 8)

@@ -16,7 +16,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from mlmessages import FileTokenStore, TokenStore, crashpoints
+from cases import case
+from mlmessages import FileTokenStore, TokenStore, failpoints
 from mlmessages.errors import AuthError
 from mlmessages.models import Token
 
@@ -44,7 +45,8 @@ def umask() -> Iterator[None]:
     os.umask(before)
 
 
-def test_f11_what_is_saved_is_loaded(file: Path) -> None:
+@case("F11")
+def test_what_is_saved_is_loaded(file: Path) -> None:
     """All fields come back, also those that may be missing; a store is a `TokenStore`; no file is no token."""
     assert isinstance(FileTokenStore(file), TokenStore)
     assert load(file) is None
@@ -55,8 +57,9 @@ def test_f11_what_is_saved_is_loaded(file: Path) -> None:
         assert "canary" not in repr(loaded) + repr(FileTokenStore(file)) + repr(attrs.astuple(loaded))
 
 
+@case("F11")
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o377, 0o777], ids=oct)
-def test_f11_it_is_0600_under_any_umask(file: Path, umask: None, mask: int) -> None:
+def test_it_is_0600_under_any_umask(file: Path, umask: None, mask: int) -> None:
     """Wide or narrow: the file and its lock are for their owner, and can be read again."""
     save(file)
     file.unlink()
@@ -67,7 +70,8 @@ def test_f11_it_is_0600_under_any_umask(file: Path, umask: None, mask: int) -> N
     assert load(file) == TOKEN
 
 
-def test_f11_it_is_never_wider_not_even_for_a_moment(file: Path, umask: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@case("F11")
+def test_it_is_never_wider_not_even_for_a_moment(file: Path, umask: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file in the directory is 0600 at every step of the writing, and the old one is whole until the new one is."""
     save(file)
     new, seen = attrs.evolve(TOKEN, access_token="APP_USR-canary-2"), []
@@ -79,12 +83,13 @@ def test_f11_it_is_never_wider_not_even_for_a_moment(file: Path, umask: None, mo
         loaded = load(file)
         assert loaded == (new if name in ("token file renamed", "token file durable") else TOKEN)
 
-    monkeypatch.setattr(crashpoints, "hook", look)
+    monkeypatch.setattr(failpoints, "hook", look)
     save(file, new)
     assert seen == [f"token file {step}" for step in ("made", "written", "synced", "renamed", "durable")]
 
 
-def test_f11_it_is_replaced_and_not_written_over(file: Path) -> None:
+@case("F11")
+def test_it_is_replaced_and_not_written_over(file: Path) -> None:
     """Whoever has opened it before reads the old tokens to their end: no moment has half of each."""
     save(file)
     before = file.read_bytes()
@@ -95,8 +100,9 @@ def test_f11_it_is_replaced_and_not_written_over(file: Path) -> None:
     assert not [path for path in file.parent.iterdir() if path.suffix == ".tmp"]
 
 
+@case("F11")
 @pytest.mark.parametrize("step", ["made", "written", "synced"])
-def test_f11_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """`AuthError` that says so, the old tokens, and no temporary file."""
     save(file)
 
@@ -104,7 +110,7 @@ def test_f11_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.Mon
         if name == f"token file {step}":
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(crashpoints, "hook", full)
+    monkeypatch.setattr(failpoints, "hook", full)
     with pytest.raises(AuthError, match=r"seller\.json cannot be written: No space left"):
         save(file, attrs.evolve(TOKEN, user_id="2"))
     monkeypatch.undo()
@@ -112,8 +118,9 @@ def test_f11_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.Mon
     assert list(file.parent.iterdir()) == [file]
 
 
+@case("F11")
 @pytest.mark.parametrize("wide", [0o640, 0o604, 0o660, 0o666, 0o620, 0o610], ids=oct)
-def test_f11_a_file_that_others_may_use_is_refused(file: Path, wide: int) -> None:
+def test_a_file_that_others_may_use_is_refused(file: Path, wide: int) -> None:
     """`AuthError` that says what to do; after that it is read."""
     if not POSIX:
         return  # it has no such modes
@@ -125,7 +132,8 @@ def test_f11_a_file_that_others_may_use_is_refused(file: Path, wide: int) -> Non
     assert load(file) == TOKEN
 
 
-def test_f11_a_symbolic_link_is_not_followed(file: Path, tmp_path: Path) -> None:
+@case("F11")
+def test_a_symbolic_link_is_not_followed(file: Path, tmp_path: Path) -> None:
     """Neither read nor replaced, nor is its lock made through one: whoever made it chose the place."""
     if not POSIX:
         return  # it takes rights that a test does not have
@@ -147,6 +155,7 @@ async def held(store: FileTokenStore) -> None:
         pass
 
 
+@case("F11")
 @pytest.mark.parametrize(
     "content",
     [
@@ -167,7 +176,7 @@ async def held(store: FileTokenStore) -> None:
     ],
     ids=lambda content: ascii(content[:40]),
 )
-def test_f11_another_programs_file_is_refused(file: Path, content: bytes) -> None:
+def test_another_programs_file_is_refused(file: Path, content: bytes) -> None:
     """What is no token file is an `AuthError` that quotes nothing of it; it is not taken for an empty store."""
     file.write_bytes(content)
     file.chmod(0o600)
@@ -177,7 +186,8 @@ def test_f11_another_programs_file_is_refused(file: Path, content: bytes) -> Non
     assert file.read_bytes() == content
 
 
-def test_f11_what_is_no_file_is_refused_at_once(file: Path) -> None:
+@case("F11")
+def test_what_is_no_file_is_refused_at_once(file: Path) -> None:
     """A directory, or a pipe that nobody writes to: an error, and no waiting."""
     file.mkdir(mode=0o700)
     with pytest.raises(AuthError):
@@ -191,7 +201,8 @@ def test_f11_what_is_no_file_is_refused_at_once(file: Path) -> None:
             load(file)
 
 
-def test_f11_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
+@case("F11")
+def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
     """It is not made: perhaps the path is wrong."""
     file = tmp_path / "missing" / "seller.json"
     assert load(file) is None
@@ -199,14 +210,16 @@ def test_f11_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
         save(file)
 
 
+@case("F11")
 @pytest.mark.parametrize("path", ["", ".", "/"])
-def test_f11_a_path_without_a_name_is_misuse(path: str) -> None:
+def test_a_path_without_a_name_is_misuse(path: str) -> None:
     """`ValueError` at once."""
     with pytest.raises(ValueError, match="path"):
         FileTokenStore(path)
 
 
-async def test_f11_the_lock_holds_back_tasks_stores_and_cancelled_ones(file: Path) -> None:
+@case("F11")
+async def test_the_lock_holds_back_tasks_stores_and_cancelled_ones(file: Path) -> None:
     """One at a time, in one process too; whoever is cancelled while waiting leaves nothing behind."""
     inside: list[int] = []
 
@@ -229,7 +242,8 @@ async def test_f11_the_lock_holds_back_tasks_stores_and_cancelled_ones(file: Pat
             group.create_task(one(number, shared if number % 2 else FileTokenStore(file)))
 
 
-async def test_f11_a_cancelled_save_is_finished_before_the_lock_is_free(file: Path) -> None:
+@case("F11")
+async def test_a_cancelled_save_is_finished_before_the_lock_is_free(file: Path) -> None:
     """The write goes on in its thread, and its canceller waits for that: nobody else writes meanwhile."""
     store = FileTokenStore(file)
     saving = asyncio.ensure_future(store.save(TOKEN))
@@ -240,7 +254,8 @@ async def test_f11_a_cancelled_save_is_finished_before_the_lock_is_free(file: Pa
     assert await store.load() == TOKEN
 
 
-async def test_f11_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+@case("F11")
+async def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     """Temporary files of long ago go when somebody holds the lock; fresh ones, and other files, stay."""
     file = tmp_path / "seller[1].json"
     store = FileTokenStore(file)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmessages import grants
+from mlmessages.auth import grants
 from mlmessages.models import Token
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"

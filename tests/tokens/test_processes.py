@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cases import case
 from mlmessages import FileTokenStore
 from mlmessages.errors import ReauthorizationRequired
 from mlmessages.models import Token
@@ -68,7 +69,8 @@ def outcome(running: subprocess.Popen[str]) -> str:
     return running.communicate("go\n", timeout=60)[0].strip()
 
 
-def test_f3_four_processes_that_need_a_refresh_send_one(file: Path, server: Server) -> None:
+@case("F3")
+def test_four_processes_that_need_a_refresh_send_one(file: Path, server: Server) -> None:
     """They begin at once, on one file: one POST, and all of them have the same new token."""
     save(file, first_token(server.sandbox, age=7 * HOUR))
     with ExitStack() as stack:
@@ -85,7 +87,8 @@ def test_f3_four_processes_that_need_a_refresh_send_one(file: Path, server: Serv
     assert kept.refresh_token == server.sandbox.oauth.refresh_token
 
 
-def test_f4_f11_killed_at_every_step_of_a_refresh(file: Path, server: Server) -> None:
+@case("F4", "F11")
+def test_killed_at_every_step_of_a_refresh(file: Path, server: Server) -> None:
     """The file is never empty. The next process has the new token, or waits and gets one, or is told to authorise again.
 
     The last only where the server had executed the refresh and its answer was not yet in the file: two POSTs at most, and
@@ -143,14 +146,16 @@ async def _recovered(sandbox: Sandbox, file: Path) -> bool:
         return False
 
 
-def test_f4_one_step_more_and_it_is_not_killed(file: Path, server: Server) -> None:
+@case("F4")
+def test_one_step_more_and_it_is_not_killed(file: Path, server: Server) -> None:
     """The test above kills at every step there is."""
     save(file, first_token(server.sandbox, age=7 * HOUR))
     with process(file, server, STEPS + 1) as running:
         assert outcome(begun(running)) == server.token
 
 
-def test_f5_a_disk_that_is_full_sends_no_refresh(file: Path, server: Server) -> None:
+@case("F5")
+def test_a_disk_that_is_full_sends_no_refresh(file: Path, server: Server) -> None:
     """The system refuses to write: no POST, an error that says so, and the old file."""
     before = first_token(server.sandbox, age=7 * HOUR)
     save(file, before)
@@ -162,7 +167,8 @@ def test_f5_a_disk_that_is_full_sends_no_refresh(file: Path, server: Server) -> 
     assert {path.name for path in file.parent.iterdir()} == {"seller.json", "seller.json.lock"}
 
 
-def test_f8_ctrl_c_during_a_refresh_saves_its_answer(file: Path, server: Server) -> None:
+@case("F8")
+def test_ctrl_c_during_a_refresh_saves_its_answer(file: Path, server: Server) -> None:
     """SIGINT while the POST is under way: the program ends after the new tokens are in the file."""
     save(file, first_token(server.sandbox, age=7 * HOUR))
     with process(file, server, TELL="refresh noted") as running:

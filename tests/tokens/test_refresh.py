@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
+from cases import case
 from mlmessages import FileTokenStore, Limits, MessagesClient, OAuthToken
 from mlmessages.errors import AuthError, RateLimited, ReauthorizationRequired, Unauthorized
 from mlmessages.models import Token
@@ -33,8 +34,9 @@ async def stored(store: FileTokenStore) -> Token:
 # -- F1: expiry in the middle ------------------------------------------------------------------------------------------
 
 
+@case("F1")
 @on_virtual_clock
-async def test_f1_a_token_that_expires_under_sixteen_calls_is_refreshed_once(store: FileTokenStore) -> None:
+async def test_a_token_that_expires_under_sixteen_calls_is_refreshed_once(store: FileTokenStore) -> None:
     """Sixteen in flight meet a 401: one POST, each call is sent once more, and every one is answered."""
     sandbox = Sandbox(packs=16, behaviour=Behaviour(latency=0.1))
     await store.save(first_token(sandbox))
@@ -49,8 +51,9 @@ async def test_f1_a_token_that_expires_under_sixteen_calls_is_refreshed_once(sto
     assert sorted(entry.status or 0 for entry in sandbox.log if entry.kind == "mark") == [200] * 16 + [401] * 16
 
 
+@case("F1")
 @on_virtual_clock
-async def test_f1_a_drain_survives_one_expiry_after_another(store: FileTokenStore) -> None:
+async def test_a_drain_survives_one_expiry_after_another(store: FileTokenStore) -> None:
     """Every token is good for a hundred requests: all conversations are delivered, with one refresh each time."""
     sandbox = Sandbox(packs=250, behaviour=Behaviour(latency=0.05))
     await store.save(first_token(sandbox))
@@ -66,8 +69,9 @@ async def test_f1_a_drain_survives_one_expiry_after_another(store: FileTokenStor
     assert len(posts(sandbox)) == 3
 
 
+@case("F1")
 @on_virtual_clock
-async def test_f1_tokens_expire_under_two_clients_of_one_source(store: FileTokenStore) -> None:
+async def test_tokens_expire_under_two_clients_of_one_source(store: FileTokenStore) -> None:
     """Two clients that share an `OAuthToken` share the refresh too; it outlives the one that closes first."""
     sandbox = Sandbox(packs=1)
     await store.save(first_token(sandbox))
@@ -81,7 +85,8 @@ async def test_f1_tokens_expire_under_two_clients_of_one_source(store: FileToken
     assert len(posts(sandbox)) == 2
 
 
-async def test_f1_sixteen_in_flight_over_real_sockets(store: FileTokenStore) -> None:
+@case("F1")
+async def test_sixteen_in_flight_over_real_sockets(store: FileTokenStore) -> None:
     """The same over TCP, in real time: held until all of them are there, refused, refreshed once, answered."""
     sandbox = Sandbox(packs=16, rules=[on("peek", times=16).do(Hold("all"), EXECUTE)])
     await store.save(first_token(sandbox))
@@ -106,9 +111,10 @@ async def test_f1_sixteen_in_flight_over_real_sockets(store: FileTokenStore) -> 
 # -- F2: half-life -----------------------------------------------------------------------------------------------------
 
 
+@case("F2")
 @pytest.mark.parametrize("off", [-10, 0, 10])
 @on_virtual_clock
-async def test_f2_it_is_refreshed_at_half_of_its_life_with_a_clock_that_is_wrong(
+async def test_it_is_refreshed_at_half_of_its_life_with_a_clock_that_is_wrong(
     store: FileTokenStore, off: float
 ) -> None:
     """Ten minutes wrong either way: no 401 in a day, a refresh every three hours, and three hours left each time."""
@@ -126,8 +132,9 @@ async def test_f2_it_is_refreshed_at_half_of_its_life_with_a_clock_that_is_wrong
     assert all(hours(3) <= later - earlier <= hours(3) + 301 for earlier, later in pairwise(asked))
 
 
+@case("F2")
 @on_virtual_clock
-async def test_f2_not_before_half_of_its_life(store: FileTokenStore) -> None:
+async def test_not_before_half_of_its_life(store: FileTokenStore) -> None:
     """One second before it no refresh is sent; one second after, the call already has the new token."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.keeps_old = False
@@ -141,9 +148,10 @@ async def test_f2_not_before_half_of_its_life(store: FileTokenStore) -> None:
     assert [(entry.kind, entry.status) for entry in sandbox.log] == [("listing", 200), ("token", 200), ("listing", 200)]
 
 
+@case("F2")
 @pytest.mark.parametrize(("left", "due"), [(3.1, False), (2.9, True)])
 @on_virtual_clock
-async def test_f2_without_issued_at_it_is_refreshed_three_hours_before_the_end(
+async def test_without_issued_at_it_is_refreshed_three_hours_before_the_end(
     store: FileTokenStore, left: float, due: bool
 ) -> None:
     """Nobody knows how long it has lived: the last three hours are for the refresh."""
@@ -154,8 +162,9 @@ async def test_f2_without_issued_at_it_is_refreshed_three_hours_before_the_end(
     assert len(posts(sandbox)) == due
 
 
+@case("F2")
 @on_virtual_clock
-async def test_f2_an_expired_token_is_not_sent(store: FileTokenStore) -> None:
+async def test_an_expired_token_is_not_sent(store: FileTokenStore) -> None:
     """A program that starts after a week refreshes before its first request."""
     sandbox = Sandbox(packs=0)
     await store.save(first_token(sandbox, age=168 * HOUR))
@@ -174,8 +183,9 @@ async def test_f2_an_expired_token_is_not_sent(store: FileTokenStore) -> None:
 # -- F3: once, over all tasks (over processes: test_processes.py) --------------------------------------------------------
 
 
+@case("F3")
 @on_virtual_clock
-async def test_f3_four_sources_on_one_store_send_one_refresh(file: Path) -> None:
+async def test_four_sources_on_one_store_send_one_refresh(file: Path) -> None:
     """Each with a store and a client of its own, as four processes have: one POST, and the others find the answer."""
     sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
     await FileTokenStore(file).save(first_token(sandbox, age=4 * HOUR))
@@ -203,8 +213,9 @@ class SlowFirstLook(MemoryStore):
         return token
 
 
+@case("F3")
 @on_virtual_clock
-async def test_f3_a_look_that_comes_late_does_not_bring_the_old_token_back() -> None:
+async def test_a_look_that_comes_late_does_not_bring_the_old_token_back() -> None:
     """One call reads the store slowly while another refreshes: both end with the new token, after one POST."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.keeps_old = False
@@ -217,8 +228,9 @@ async def test_f3_a_look_that_comes_late_does_not_bring_the_old_token_back() -> 
 # -- F4, F6: a refresh whose answer nobody has ---------------------------------------------------------------------------
 
 
+@case("F6")
 @on_virtual_clock
-async def test_f6_a_lost_answer_is_waited_for_and_asked_again_once(store: FileTokenStore, warnings: Warned) -> None:
+async def test_a_lost_answer_is_waited_for_and_asked_again_once(store: FileTokenStore, warnings: Warned) -> None:
     """The refresh never reached the server: two minutes later it is sent again, and nobody had to wait for that."""
     sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
     await store.save(first_token(sandbox, age=4 * HOUR))
@@ -236,9 +248,10 @@ async def test_f6_a_lost_answer_is_waited_for_and_asked_again_once(store: FileTo
     assert len(warnings("lost")) == 1
 
 
+@case("F6")
 @pytest.mark.parametrize("fault", [DROP, Reply(500, {"message": "x"}), Garbage(), Reply(200, {"token_type": "Bearer"})])
 @on_virtual_clock
-async def test_f6_a_refresh_that_was_executed_and_lost_needs_the_seller(
+async def test_a_refresh_that_was_executed_and_lost_needs_the_seller(
     store: FileTokenStore, warnings: Warned, fault: Any
 ) -> None:
     """The refresh token is spent: two POSTs in all, the access token is used to its end, loudly, then the error."""
@@ -257,8 +270,9 @@ async def test_f6_a_refresh_that_was_executed_and_lost_needs_the_seller(
     assert {entry.status for entry in sandbox.log if entry.kind == "listing"} == {200}
 
 
+@case("F6")
 @on_virtual_clock
-async def test_f6_two_lost_answers_are_enough(store: FileTokenStore) -> None:
+async def test_two_lost_answers_are_enough(store: FileTokenStore) -> None:
     """It is not sent a third time: who knows how often it was executed."""
     sandbox = Sandbox(packs=0, rules=[on("token").do(DROP)])
     await store.save(first_token(sandbox, age=7 * HOUR))
@@ -270,8 +284,9 @@ async def test_f6_two_lost_answers_are_enough(store: FileTokenStore) -> None:
     assert len(posts(sandbox)) == 2
 
 
+@case("F6")
 @on_virtual_clock
-async def test_f6_whoever_has_no_good_token_waits_for_the_second_attempt(store: FileTokenStore) -> None:
+async def test_whoever_has_no_good_token_waits_for_the_second_attempt(store: FileTokenStore) -> None:
     """The access token has expired too: the call takes two minutes, and is answered."""
     sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
     await store.save(first_token(sandbox, age=7 * HOUR))
@@ -280,8 +295,9 @@ async def test_f6_whoever_has_no_good_token_waits_for_the_second_attempt(store: 
     assert [entry.kind for entry in sandbox.log] == ["token", "token", "listing"]
 
 
+@case("F4")
 @on_virtual_clock
-async def test_f4_after_a_crash_in_a_refresh_it_is_sent_once_more(store: FileTokenStore, warnings: Warned) -> None:
+async def test_after_a_crash_in_a_refresh_it_is_sent_once_more(store: FileTokenStore, warnings: Warned) -> None:
     """The note of a refresh without an answer: the rest of the two minutes is waited, then one POST, then the seller."""
     sandbox = Sandbox(packs=0)
     token = first_token(sandbox, age=3.1 * HOUR)
@@ -300,8 +316,9 @@ async def test_f4_after_a_crash_in_a_refresh_it_is_sent_once_more(store: FileTok
     assert warnings("NOT RENEWED")
 
 
+@case("F4")
 @on_virtual_clock
-async def test_f4_after_a_crash_before_it_was_sent_the_token_is_still_good(store: FileTokenStore) -> None:
+async def test_after_a_crash_before_it_was_sent_the_token_is_still_good(store: FileTokenStore) -> None:
     """The note is there and the refresh never left: the one attempt succeeds, and the note is gone."""
     sandbox = Sandbox(packs=0)
     token = first_token(sandbox, age=3.1 * HOUR)
@@ -312,8 +329,9 @@ async def test_f4_after_a_crash_before_it_was_sent_the_token_is_still_good(store
     assert (await stored(store)).refresh_sent_at is None
 
 
+@case("F4")
 @on_virtual_clock
-async def test_f4_a_clock_that_was_set_back_does_not_lengthen_the_wait(store: FileTokenStore) -> None:
+async def test_a_clock_that_was_set_back_does_not_lengthen_the_wait(store: FileTokenStore) -> None:
     """A note from the future is waited for two minutes, and not for an hour."""
     sandbox = Sandbox(packs=0)
     await store.save(attrs.evolve(first_token(sandbox, age=7 * HOUR), refresh_sent_at=datetime.now(UTC) + HOUR))
@@ -322,8 +340,9 @@ async def test_f4_a_clock_that_was_set_back_does_not_lengthen_the_wait(store: Fi
     assert posts(sandbox)[0].at < 121
 
 
+@case("F4")
 @on_virtual_clock
-async def test_f4_a_new_authorisation_is_found_without_a_restart(store: FileTokenStore) -> None:
+async def test_a_new_authorisation_is_found_without_a_restart(store: FileTokenStore) -> None:
     """While the service says that the seller must authorise again, somebody does: the next call works."""
     sandbox = Sandbox(packs=0)
     await store.save(first_token(sandbox, age=7 * HOUR))
@@ -340,8 +359,9 @@ async def test_f4_a_new_authorisation_is_found_without_a_restart(store: FileToke
 # -- F5: a store that cannot be written ----------------------------------------------------------------------------------
 
 
+@case("F5")
 @on_virtual_clock
-async def test_f5_a_store_that_cannot_be_written_sends_no_refresh(warnings: Warned) -> None:
+async def test_a_store_that_cannot_be_written_sends_no_refresh(warnings: Warned) -> None:
     """Disk full: no POST; the access token is used to its end, with a warning, and then the store's error is raised."""
     sandbox = Sandbox(packs=0)
     store = MemoryStore(first_token(sandbox, age=5 * HOUR))
@@ -358,8 +378,9 @@ async def test_f5_a_store_that_cannot_be_written_sends_no_refresh(warnings: Warn
     assert [entry.kind for entry in sandbox.log] == ["listing", "token", "listing"]
 
 
+@case("F5")
 @on_virtual_clock
-async def test_f5_a_directory_that_is_gone_sends_no_refresh(tmp_path: Path) -> None:
+async def test_a_directory_that_is_gone_sends_no_refresh(tmp_path: Path) -> None:
     """The same with a file: neither its lock nor a new file can be made there."""
     sandbox = Sandbox(packs=0)
     (tmp_path / "keys").mkdir()
@@ -374,8 +395,9 @@ async def test_f5_a_directory_that_is_gone_sends_no_refresh(tmp_path: Path) -> N
     assert sandbox.log == []
 
 
+@case("F5")
 @on_virtual_clock
-async def test_f5_the_store_is_written_before_the_refresh_and_before_the_new_token_is_used() -> None:
+async def test_the_store_is_written_before_the_refresh_and_before_the_new_token_is_used() -> None:
     """Save, POST, save, and only then the request with the new token."""
     sandbox = Sandbox(packs=0)
     store = MemoryStore(first_token(sandbox, age=4 * HOUR))
@@ -391,8 +413,9 @@ async def test_f5_the_store_is_written_before_the_refresh_and_before_the_new_tok
     assert store.saved[1].refresh_sent_at is None
 
 
+@case("F5")
 @on_virtual_clock
-async def test_f5_new_tokens_that_cannot_be_saved_are_not_thrown_away(warnings: Warned) -> None:
+async def test_new_tokens_that_cannot_be_saved_are_not_thrown_away(warnings: Warned) -> None:
     """The disk fills up during the refresh: they work, the log shouts, and they are saved as soon as that is possible."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.keeps_old = False
@@ -422,9 +445,10 @@ class Unlocked(MemoryStore):
         return asyncio.Lock()
 
 
+@case("F7")
 @pytest.mark.parametrize("later", [0.0, 0.3, 1.5])
 @on_virtual_clock
-async def test_f7_invalid_grant_because_another_process_rotated(later: float) -> None:
+async def test_invalid_grant_because_another_process_rotated(later: float) -> None:
     """The refresh token was spent by somebody whose answer is saved a little later: it is found, and nothing fails."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.keeps_old = False
@@ -446,8 +470,9 @@ async def test_f7_invalid_grant_because_another_process_rotated(later: float) ->
     assert store.token.refresh_token == sandbox.oauth.refresh_token
 
 
+@case("F7")
 @on_virtual_clock
-async def test_f7_another_process_rotates_while_we_wait_to_try_again() -> None:
+async def test_another_process_rotates_while_we_wait_to_try_again() -> None:
     """Our refresh was lost, and in those two minutes somebody else has saved a newer token: ours is not sent again."""
     sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
     store = Unlocked(first_token(sandbox, age=7 * HOUR))
@@ -461,8 +486,9 @@ async def test_f7_another_process_rotates_while_we_wait_to_try_again() -> None:
     assert store.token.refresh_token == sandbox.oauth.refresh_token
 
 
+@case("F7")
 @on_virtual_clock
-async def test_f7_a_rejected_token_is_looked_for_in_the_store_first(store: FileTokenStore) -> None:
+async def test_a_rejected_token_is_looked_for_in_the_store_first(store: FileTokenStore) -> None:
     """Another process has refreshed, and the server takes the old token no more: no POST, the new one is found."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.keeps_old = False
@@ -475,8 +501,9 @@ async def test_f7_a_rejected_token_is_looked_for_in_the_store_first(store: FileT
     assert [entry.status for entry in sandbox.log] == [200, 401, 200]
 
 
+@case("F7")
 @on_virtual_clock
-async def test_f7_what_another_process_saved_serves_while_no_refresh_succeeds(store: FileTokenStore) -> None:
+async def test_what_another_process_saved_serves_while_no_refresh_succeeds(store: FileTokenStore) -> None:
     """Ours has expired, the store has one that is due and good, and the token endpoint refuses: that one is used."""
     sandbox = Sandbox(packs=0, rules=[on("token").do(Reply(403, {"error": "forbidden"}))])
     await store.save(attrs.evolve(first_token(sandbox, life=HOUR), issued_at=datetime.now(UTC) - timedelta(minutes=1)))
@@ -494,10 +521,11 @@ async def test_f7_what_another_process_saved_serves_while_no_refresh_succeeds(st
 # -- F8: cancellation ----------------------------------------------------------------------------------------------------
 
 
+@case("F8")
 @pytest.mark.parametrize("cancel", Cancel)
 @pytest.mark.parametrize("step", range(14))
 @on_virtual_clock
-async def test_f8_cancelling_the_call_that_refreshes_loses_nothing(
+async def test_cancelling_the_call_that_refreshes_loses_nothing(
     store: FileTokenStore, step: int, cancel: Cancel
 ) -> None:
     """Whatever the caller waits for when it is cancelled: the refresh goes on, and its answer is in the store."""
@@ -512,9 +540,10 @@ async def test_f8_cancelling_the_call_that_refreshes_loses_nothing(
     assert (await stored(store)).refresh_token == sandbox.oauth.refresh_token
 
 
+@case("F8")
 @pytest.mark.parametrize("after", [0.01, 0.05, 0.15, 0.19])
 @on_virtual_clock
-async def test_f8_cancelling_every_call_while_the_refresh_is_under_way(store: FileTokenStore, after: float) -> None:
+async def test_cancelling_every_call_while_the_refresh_is_under_way(store: FileTokenStore, after: float) -> None:
     """However far the refresh is: all who wait for it are cancelled, and it is finished and saved without them."""
     sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
     await store.save(first_token(sandbox, age=7 * HOUR))
@@ -530,9 +559,10 @@ async def test_f8_cancelling_every_call_while_the_refresh_is_under_way(store: Fi
     assert [entry.kind for entry in sandbox.log] == ["token", "listing"]
 
 
+@case("F8")
 @pytest.mark.parametrize("after", [0.0, 0.01, 0.05, 0.15, 0.3])
 @on_virtual_clock
-async def test_f8_leaving_the_client_waits_for_the_refresh(store: FileTokenStore, after: float) -> None:
+async def test_leaving_the_client_waits_for_the_refresh(store: FileTokenStore, after: float) -> None:
     """The block is left by an exception while the refresh is under way: nobody has it, but the store does."""
     sandbox = Sandbox(packs=0, behaviour=Behaviour(latency=0.2))
     await store.save(first_token(sandbox, age=7 * HOUR))
@@ -545,8 +575,9 @@ async def test_f8_leaving_the_client_waits_for_the_refresh(store: FileTokenStore
     assert {task.get_name() for task in asyncio.all_tasks()} & {"mlmessages-refresh"} == set()
 
 
+@case("F8")
 @on_virtual_clock
-async def test_f8_leaving_the_client_does_not_wait_for_two_minutes(store: FileTokenStore) -> None:
+async def test_leaving_the_client_does_not_wait_for_two_minutes(store: FileTokenStore) -> None:
     """A lost answer is waited for, but not at the end of the program: the note in the store remembers."""
     sandbox = Sandbox(packs=0, rules=[on("token", nth=1).do(DROP)])
     await store.save(first_token(sandbox, age=4 * HOUR))
@@ -563,8 +594,9 @@ async def test_f8_leaving_the_client_does_not_wait_for_two_minutes(store: FileTo
     assert (await stored(store)).access_token == sandbox.token
 
 
+@case("F8")
 @on_virtual_clock
-async def test_f8_a_second_event_loop_can_use_the_same_source(store: FileTokenStore) -> None:
+async def test_a_second_event_loop_can_use_the_same_source(store: FileTokenStore) -> None:
     """One `OAuthToken` for one client after another."""
     sandbox = Sandbox(packs=0)
     await store.save(first_token(sandbox, age=4 * HOUR))
@@ -578,8 +610,9 @@ async def test_f8_a_second_event_loop_can_use_the_same_source(store: FileTokenSt
 # -- F9: a 401 that no refresh cures -------------------------------------------------------------------------------------
 
 
+@case("F9")
 @on_virtual_clock
-async def test_f9_always_401_costs_one_refresh_and_is_unauthorized(store: FileTokenStore) -> None:
+async def test_always_401_costs_one_refresh_and_is_unauthorized(store: FileTokenStore) -> None:
     """The application is blocked, say: twenty calls, one POST, and each call raises `Unauthorized`."""
     sandbox = Sandbox(packs=0, rules=[on("listing").do(Reply(401, {"message": "invalid_token"}))])
     await store.save(first_token(sandbox))
@@ -591,8 +624,9 @@ async def test_f9_always_401_costs_one_refresh_and_is_unauthorized(store: FileTo
     assert len(posts(sandbox)) == 1
 
 
+@case("F9")
 @on_virtual_clock
-async def test_f9_one_path_that_is_always_401_costs_one_refresh(store: FileTokenStore) -> None:
+async def test_one_path_that_is_always_401_costs_one_refresh(store: FileTokenStore) -> None:
     """A scope is missing: the path without it fails each time, the others go on, and nothing is refreshed for it."""
     sandbox = Sandbox(packs=1, rules=[on("peek").do(Reply(401, {"message": "unauthorized_scopes"}))])
     await store.save(first_token(sandbox))
@@ -604,8 +638,9 @@ async def test_f9_one_path_that_is_always_401_costs_one_refresh(store: FileToken
     assert len(posts(sandbox)) == 1
 
 
+@case("F9")
 @on_virtual_clock
-async def test_f9_a_token_that_ends_after_one_strange_401_is_refreshed(store: FileTokenStore) -> None:
+async def test_a_token_that_ends_after_one_strange_401_is_refreshed(store: FileTokenStore) -> None:
     """A single 401, then it works, and an hour later it is really over: that is not taken for the same thing."""
     sandbox = Sandbox(packs=1, rules=[on("peek", times=2).do(Reply(401, {"message": "invalid_token"}))])
     await store.save(first_token(sandbox))
@@ -619,8 +654,9 @@ async def test_f9_a_token_that_ends_after_one_strange_401_is_refreshed(store: Fi
     assert len(posts(sandbox)) == 2
 
 
+@case("F9")
 @on_virtual_clock
-async def test_f9_a_late_401_does_not_discard_the_new_token(store: FileTokenStore) -> None:
+async def test_a_late_401_does_not_discard_the_new_token(store: FileTokenStore) -> None:
     """A request that left with the old token is answered after the refresh: its 401 is about the old one."""
     sandbox = Sandbox(packs=2, rules=[on("peek", nth=1).do(Hold("late"), EXECUTE)])
     await store.save(first_token(sandbox))
@@ -637,8 +673,9 @@ async def test_f9_a_late_401_does_not_discard_the_new_token(store: FileTokenStor
 # -- F10: odd answers ----------------------------------------------------------------------------------------------------
 
 
+@case("F10")
 @on_virtual_clock
-async def test_f10_an_answer_without_a_refresh_token_keeps_the_old_one(store: FileTokenStore, warnings: Warned) -> None:
+async def test_an_answer_without_a_refresh_token_keeps_the_old_one(store: FileTokenStore, warnings: Warned) -> None:
     """The old one stays in the store, with the age that it has, and there is a warning."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.overrides = {"refresh_token": None}
@@ -656,6 +693,7 @@ async def test_f10_an_answer_without_a_refresh_token_keeps_the_old_one(store: Fi
     assert (await stored(store)).refresh_issued_at == token.issued_at
 
 
+@case("F10")
 @pytest.mark.parametrize(
     ("overrides", "life"),
     [
@@ -673,7 +711,7 @@ async def test_f10_an_answer_without_a_refresh_token_keeps_the_old_one(store: Fi
     ids=str,
 )
 @on_virtual_clock
-async def test_f10_odd_values_are_read_or_replaced(store: FileTokenStore, overrides: Any, life: int) -> None:
+async def test_odd_values_are_read_or_replaced(store: FileTokenStore, overrides: Any, life: int) -> None:
     """A life as text, fields that nobody knows, or none: the token is used, and what it lacks stays as it was."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.overrides = overrides
@@ -688,9 +726,10 @@ async def test_f10_odd_values_are_read_or_replaced(store: FileTokenStore, overri
     assert kept.user_id == "700100200"
 
 
+@case("F10")
 @pytest.mark.parametrize("overrides", [{"access_token": None}, {"access_token": ""}, {"access_token": "a\nb"}], ids=str)
 @on_virtual_clock
-async def test_f10_an_answer_without_an_access_token_replaces_nothing(store: FileTokenStore, overrides: Any) -> None:
+async def test_an_answer_without_an_access_token_replaces_nothing(store: FileTokenStore, overrides: Any) -> None:
     """It is checked before it is saved: what was in the store stays there."""
     sandbox = Sandbox(packs=0)
     sandbox.oauth.overrides = overrides
@@ -705,8 +744,9 @@ async def test_f10_an_answer_without_an_access_token_replaces_nothing(store: Fil
 # -- F12: refusals -------------------------------------------------------------------------------------------------------
 
 
+@case("F12")
 @on_virtual_clock
-async def test_f12_a_wrong_secret_is_not_the_sellers_affair(store: FileTokenStore) -> None:
+async def test_a_wrong_secret_is_not_the_sellers_affair(store: FileTokenStore) -> None:
     """`invalid_client`: an `AuthError` that names the secret, not `ReauthorizationRequired`; one POST for many calls."""
     sandbox = Sandbox(packs=0)
     token = first_token(sandbox, age=7 * HOUR)
@@ -723,8 +763,9 @@ async def test_f12_a_wrong_secret_is_not_the_sellers_affair(store: FileTokenStor
     assert await stored(store) == token  # and the note that one is under way is taken back
 
 
+@case("F12")
 @on_virtual_clock
-async def test_f12_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore) -> None:
+async def test_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore) -> None:
     """`invalid_grant`: `ReauthorizationRequired`, after one POST for many calls."""
     sandbox = Sandbox(packs=0)
     await store.save(first_token(sandbox))
@@ -737,8 +778,9 @@ async def test_f12_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore
     assert len(posts(sandbox)) == 1
 
 
+@case("F12")
 @on_virtual_clock
-async def test_f12_two_secrets_in_one_day(store: FileTokenStore, warnings: Warned) -> None:
+async def test_two_secrets_in_one_day(store: FileTokenStore, warnings: Warned) -> None:
     """While the access token is good a wrong secret stops nobody: a warning, and a POST every quarter of an hour."""
     sandbox = Sandbox(packs=0)
     await store.save(first_token(sandbox, age=3 * HOUR))
@@ -750,6 +792,7 @@ async def test_f12_two_secrets_in_one_day(store: FileTokenStore, warnings: Warne
     assert 12 <= len(posts(sandbox)) <= 17
 
 
+@case("F12")
 @pytest.mark.parametrize(
     ("refusal", "error"),
     [
@@ -762,7 +805,7 @@ async def test_f12_two_secrets_in_one_day(store: FileTokenStore, warnings: Warne
     ids=str,
 )
 @on_virtual_clock
-async def test_f12_other_refusals_are_errors_of_their_own(store: FileTokenStore, refusal: Any, error: Any) -> None:
+async def test_other_refusals_are_errors_of_their_own(store: FileTokenStore, refusal: Any, error: Any) -> None:
     """None of them was executed: the refresh token is good, and when the endpoint works again so does the client."""
     sandbox = Sandbox(packs=0)
     rule = sandbox.add(on("token").do(refusal))
@@ -778,8 +821,9 @@ async def test_f12_other_refusals_are_errors_of_their_own(store: FileTokenStore,
         await client.unread()
 
 
+@case("F12")
 @on_virtual_clock
-async def test_f12_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> None:
+async def test_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> None:
     """A 429 is no execution: the refresh is sent again, after the time that it asks for, and nobody notices."""
     sandbox = Sandbox(packs=0, rules=[on("token", times=2).do(Reply(429, {}, {"Retry-After": "5"}))])
     await store.save(first_token(sandbox))
@@ -792,9 +836,10 @@ async def test_f12_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> 
 # -- F13: the end of the refresh token -----------------------------------------------------------------------------------
 
 
+@case("F13")
 @pytest.mark.parametrize(("days", "warned"), [(89, False), (91, True), (119, True)])
 @on_virtual_clock
-async def test_f13_four_months_without_use_are_announced_thirty_days_before(
+async def test_four_months_without_use_are_announced_thirty_days_before(
     store: FileTokenStore, warnings: Warned, days: int, warned: bool
 ) -> None:
     """An application that nobody used for three months is told of what comes."""
@@ -805,9 +850,10 @@ async def test_f13_four_months_without_use_are_announced_thirty_days_before(
     assert bool(warnings("ends in")) is warned
 
 
+@case("F13")
 @pytest.mark.parametrize(("days", "warned"), [(149, False), (151, True), (179, True), (181, True)])
 @on_virtual_clock
-async def test_f13_six_months_of_one_refresh_token_are_announced_thirty_days_before(
+async def test_six_months_of_one_refresh_token_are_announced_thirty_days_before(
     store: FileTokenStore, warnings: Warned, days: int, warned: bool
 ) -> None:
     """A refresh token that is never replaced has its own age, however young the access token is."""

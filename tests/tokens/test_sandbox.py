@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from mlmessages import grants
+from mlmessages.auth import grants
 from mlmessages.testing import Behaviour, RateWindow, Sandbox
 from worlds import on_virtual_clock
 

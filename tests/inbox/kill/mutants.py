@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mlmessages.conversations.reader import ConversationRead, Reader
 from mlmessages.errors import AnswerLost
-from mlmessages.journal import Journal
-from mlmessages.reader import Look, Reader
+from mlmessages.journal.journal import Journal
 
 
 def install(name: str | None, journal: Path) -> None:
@@ -30,7 +30,7 @@ def _peek_then_mark(_: Path) -> None:
     """Read without marking, then mark, and do not look at the answer."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: Look, pack_id: str, limit: int, **options: Any) -> None:
+    async def mutant(self: Reader, look: ConversationRead, pack_id: str, limit: int, **options: Any) -> None:
         await walk(self, look, pack_id, limit, **{**options, "mark": False})
         await self.page(pack_id, limit, mark=True, tally=options.get("tally"))
 
@@ -41,7 +41,7 @@ def _new_by_read(_: Path) -> None:
     """What shows as read is not new."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: Look, *args: Any, **options: Any) -> None:
+    async def mutant(self: Reader, look: ConversationRead, *args: Any, **options: Any) -> None:
         await walk(self, look, *args, **options)
         look.messages = [row for row in look.messages if row.read is None]
 
@@ -52,7 +52,7 @@ def _immediate_retry(_: Path) -> None:
     """What timed out is sent again at once."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: Look, *args: Any, **options: Any) -> None:
+    async def mutant(self: Reader, look: ConversationRead, *args: Any, **options: Any) -> None:
         try:
             await walk(self, look, *args, **options)
         except AnswerLost:

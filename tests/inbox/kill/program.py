@@ -25,7 +25,7 @@ import aiohttp
 from attrs import define, field
 
 from inbox.kill import mutants
-from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry, crashpoints
+from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry, failpoints
 from mlmessages.errors import JournalError
 
 HANGS_AFTER = 60.0
@@ -89,7 +89,7 @@ class Consumer:
         }
         os.write(self._file, json.dumps(line).encode() + b"\n")
         os.fsync(self._file)
-        crashpoints.reached("handled")
+        failpoints.failpoint("handled")
         await delivery.ack()
 
 
@@ -117,7 +117,7 @@ async def drain(plan: dict[str, Any]) -> None:
     ):
         async for delivery in inbox.drain():
             await consumer.take(delivery)
-            crashpoints.reached(f"done with {delivery.pack_id}")
+            failpoints.failpoint(f"done with {delivery.pack_id}")
 
 
 def _trace() -> aiohttp.TraceConfig:
@@ -126,7 +126,7 @@ def _trace() -> aiohttp.TraceConfig:
     ) -> None:
         name = "listing sent" if params.url.path.endswith("/unread") else "GET sent"
         # In the next turn of the loop: aiohttp has written the bytes by then.
-        asyncio.get_running_loop().call_soon(crashpoints.reached, name)
+        asyncio.get_running_loop().call_soon(failpoints.failpoint, name)
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(sent)
@@ -137,7 +137,7 @@ def carry_out(plan: dict[str, Any]) -> None:
     """One life of the program."""
     faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
     places = Places([tuple(where) for where in plan["kill"]], [tuple(where) for where in plan["ask"]])
-    crashpoints.hook = places
+    failpoints.hook = places
     tell(pid=os.getpid())
     mutants.install(plan["mutant"], Path(plan["journal"]))
     end = "drained"

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
+from mlmessages.api.paging import PageWalk
 from mlmessages.models import Message, MessagePage, Paging
-from mlmessages.paging import Walk
 
 PAGE = 2  # messages on a page: four messages make three pages, each with one row of the page before it
 
@@ -273,7 +273,7 @@ def _page(world: World, offset: int, rules: Rules) -> Page:
 @cache
 def walk(pages: tuple[Page, ...]) -> tuple[bool, int]:
     """Whether the library's walk through these pages is over, and where it asks next."""
-    way = Walk(PAGE)
+    way = PageWalk(PAGE)
     for page in pages:
         messages = tuple(Message(f"m{row}") for row in page.rows)
         way.take(MessagePage("1", Paging(PAGE, page.offset, page.total), None, messages))

@@ -1,0 +1,101 @@
+"""The joint of the library: a `Call` is a `Request` and how to read its `Response`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterable, Callable, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from attrs import field, frozen
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Effect(enum.Enum):
+    """What executing a request does on the server; it decides what may be repeated."""
+
+    READ = "changes nothing"
+    MARK = "marks messages as read"
+    WRITE = "creates something"
+
+
+class Stream(Protocol):
+    """A body that is too large to be held: `size` bytes."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes `chunks` gives."""
+        ...
+
+    def chunks(self) -> AsyncIterable[bytes]:
+        """The bytes from the start: each attempt asks anew."""
+        ...
+
+
+class Sink(Protocol):
+    """Where the body of a 2xx answer goes that is too large to be held."""
+
+    async def begin(self) -> None:
+        """A new attempt: forget what came before."""
+        ...
+
+    async def write(self, chunk: bytes) -> None:
+        """Keep some more bytes. What it raises ends the call."""
+        ...
+
+
+@frozen
+class Body:
+    """What is sent with a request; it is never shown: it holds what somebody wrote."""
+
+    content_type: str
+    data: bytes | Stream = field(repr=False)
+
+
+@frozen
+class Request:
+    """What is asked. `target` is the path with its query, already encoded, below the base URL.
+
+    `sink` takes the body of a 2xx answer that is no JSON. `locks`: a 409 says that another request holds the same thing
+    at this moment, so that it was not executed and may be sent again.
+    """
+
+    target: str
+    effect: Effect = Effect.READ
+    method: str = "GET"
+    body: Body | None = field(default=None, repr=False)
+    sink: Sink | None = field(default=None, repr=False)
+    locks: bool = False
+
+
+class Fault(enum.Enum):
+    """Why there is no whole body although the status was seen."""
+
+    CUT_OFF = "the answer was cut off"
+    LATE = "the answer did not end in time"
+    TOO_LARGE = "the answer is larger than 8 MB"
+    TOO_LARGE_FILE = "the file is larger than 25 MB"
+
+
+@frozen
+class Response:
+    """What came back. `received`, of a refusal, is in POSIX seconds."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    fault: Fault | None = None
+    received: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """True if the status is 2xx: it was executed."""
+        return 200 <= self.status < 300
+
+
+@frozen
+class Call(Generic[T_co]):
+    """One request and how to read its answer. `read` raises `DecodeError`."""
+
+    request: Request
+    read: Callable[[bytes], T_co]

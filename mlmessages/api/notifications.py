@@ -1,0 +1,142 @@
+"""What Mercado Libre posts when a message arrives or is read, as a value: parsed from every documented shape.
+
+Nothing here is trusted: it says that there may be news, and names a message at most. Its `resource` is never used as a
+URL; an id is taken out of it, or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from attrs import define, field, setters
+
+from ..errors import DecodeError
+from .json import parse_json
+
+TOPICS: Final = ("messages", "marketplace_messages")  # of the domestic sites, and of Global Selling
+_HOST: Final = "api.mercadolibre.com"
+
+_ID: Final = r"(?P<id>[0-9A-Za-z_-]{1,128})"
+# Bare, behind one of the two paths, or that on the API's own host: whatever else stands there names no message.
+_RESOURCE: Final = re.compile(rf"(?:(?:https://{re.escape(_HOST)})?/(?:marketplace/)?messages/)?{_ID}", re.ASCII)
+_NO_IDS: Final = frozenset({"unread", "packs", "attachments", "action_guide"})  # paths beside the messages
+
+
+@define(on_setattr=setters.frozen, unsafe_hash=True)
+class Notification:
+    """One notification, of either topic.
+
+    `message_id` is the message that `resource` names, or None where it names none. `user_id` is the notified seller.
+    `actions` is ``("created",)`` or ``("read",)`` on domestic sites and empty elsewhere. `attempts`: how often it was
+    sent. `raw` is the JSON object as it came. A field of another type than the documented one is None.
+    """
+
+    id: str | None
+    topic: str
+    resource: str | None = field(default=None, repr=False)  # anybody's text
+    message_id: str | None = None
+    user_id: str | None = None
+    application_id: str | None = None
+    actions: tuple[str, ...] = ()
+    attempts: int | None = None
+    sent: datetime | None = None
+    received: datetime | None = None
+    raw: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
+
+    @classmethod
+    def parse(cls, body: bytes | bytearray | str | Mapping[str, Any]) -> Notification:
+        """The notification in `body`: as it was posted, or an entry of the missed ones, parsed or not.
+
+        Raises `DecodeError` for what is no JSON object with a topic.
+        """
+        value = _object(body)
+        topic = value.get("topic")
+        if not isinstance(topic, str) or not topic:
+            raise DecodeError("the notification cannot be read", ("topic: expected a text",))
+        names = [_text(value.get(key)) for key in ("id", "_id")]
+        id_, resource = names[0] or names[1], _text(value.get("resource"))
+        if id_ is not None and id_.startswith("/") and message_in(resource) is not None:
+            id_, resource = resource, id_  # so they stand in the Global Selling sample of the missed ones
+        return cls(
+            id_,
+            topic.lower(),
+            resource,
+            message_in(resource) if topic.lower() in TOPICS else None,
+            _identifier(value.get("user_id")),
+            _identifier(value.get("application_id")),
+            _words(value.get("actions")),
+            _number(value.get("attempts")),
+            _moment(value.get("sent")),
+            # other topics misspell it [documented]
+            _moment(value.get("received", value.get("recieved"))),
+            value,
+        )
+
+    @property
+    def is_receipt(self) -> bool:
+        """True if it only says that somebody has read something: our own marking has that effect too."""
+        return bool(self.actions) and "created" not in self.actions
+
+
+def message_in(resource: str | None) -> str | None:
+    """The id of the message that `resource` names, or None; nothing of it is ever followed."""
+    found = _RESOURCE.fullmatch(resource) if resource is not None else None
+    return found["id"] if found is not None and found["id"] not in _NO_IDS else None
+
+
+def missed(answer: bytes) -> tuple[Notification, ...]:
+    """The notifications in a page of the missed ones; those that cannot be read are left out, the page must be one."""
+    entries = _object(answer).get("messages")  # so it is called for every topic
+    if not isinstance(entries, list):
+        raise DecodeError("the missed notifications cannot be read", ("messages: expected an array",))
+    return tuple(_readable(entries))
+
+
+def _readable(entries: Iterable[Any]) -> Iterable[Notification]:
+    for entry in entries:
+        try:
+            yield Notification.parse(entry)
+        except DecodeError:
+            continue
+
+
+def _object(body: object) -> Mapping[str, Any]:
+    if isinstance(body, (bytes, bytearray, str)):
+        try:
+            body = parse_json(body.encode("utf-8", "surrogatepass") if isinstance(body, str) else bytes(body))
+        except ValueError:  # from None: what stands behind it holds the body
+            raise DecodeError("it is not JSON") from None
+    if not isinstance(body, Mapping):
+        raise DecodeError("it is not a JSON object")
+    return body
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _identifier(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**20:
+        return str(value)
+    return value if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value, re.ASCII) else None
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(word.lower() for word in value if isinstance(word, str)) if isinstance(value, list) else ()
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is None or moment.tzinfo is UTC:
+            return moment
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (OverflowError, ValueError):
+        return None

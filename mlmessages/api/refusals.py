@@ -1,0 +1,163 @@
+"""A refusal of the server to an error with its code, its words and a hint: `check`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from .. import errors
+from .calls import Response
+from .json import parse_json
+
+_CLASSES: Final[dict[int, type[errors.APIError]]] = {
+    400: errors.BadRequest,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    429: errors.RateLimited,
+}
+
+_PERMISSION = (
+    "The application lacks the permission for pre and post-sale communication: switch it on (read and write) in the"
+    " application's settings, then let the seller authorise it again."
+)
+
+_MODEL_6 = (
+    "Global Selling sellers of Model 6 are refused on every message endpoint. Any other seller: check that the token is"
+    " the seller's and has the permission for pre and post-sale communication."
+)
+
+# (status, pattern of "code message", what to do): the first that fits. The first six are the error table of the page
+# "Pending messages"; where another comes from stands above it.
+_HINTS: Final = tuple(
+    (status, re.compile(pattern, re.IGNORECASE), hint)
+    for status, pattern, hint in (
+        (400, "messages id empty or invalid", "Pass a message's id as a notification or a page names it."),
+        (400, "specified message id.* does not exist", "No message has this id: is it a message's, not a pack's?"),
+        (400, "messages from multiple orders", "The ids belong to several orders: ask for one order's at a time."),
+        (403, "can not identify the user", "`user_id` must be the user that the token belongs to."),
+        (404, "could not be retrieved from storage", "A message can be late: ask again in a few seconds."),
+        (404, "order do not exists", "No sale has this id: is it a pack's (or, where an order has none, the order's)?"),
+        # documented beside the listing: no token is a 400, not a 401
+        (400, "access token is required", "No token reached the server: did a proxy remove the Authorization header?"),
+        (401, "", "The token is expired, revoked or of another application: get a new one."),
+        # observed: the policy agent's answer to an application without the permission, and two more of the kind
+        (403, "policyagent|policy_agent|from_policies|invalid scopes|access_denied", _PERMISSION),
+        (
+            403,
+            "token invalid for resource",
+            "The pack is not this seller's: check `seller_id`, and whose the token is.",
+        ),
+        # Global Selling pages, April 2026; nothing in the body tells this from another "Forbidden"
+        (403, "^forbidden forbidden$", _MODEL_6),
+        (404, "resource not found", "No such path: is `api` right? The paths can be changed with `Routes`."),
+        # sending, the action guide and attachments
+        (400, "does not belong to pack", "The recipient is not of this conversation: leave `to` out."),
+        (400, "blocked_by_excepted_case", "The pack is an exception to the action guide: use `send`."),
+        (400, "too long|limit_exceeded", "Shorten the text: `page(...).seller_max_message_length` is the limit."),
+        (400, "site_id", "`site_id` is the site of the sale, such as MLM or MLB: a message's `site_id` names it."),
+        (403, "use_message_api|open conversation", "The buyer has answered: use `send`, not `start_conversation`."),
+        (
+            403,
+            "blocked_by_conversation_(started|initiated)",
+            "The seller may only start this conversation through the action guide: see `contact_reasons`.",
+        ),
+        (403, "blocked_conversation|conversation blocked", "`page(...).conversation.blocked_reason` says why."),
+        (403, "execute the option", "The seller has used this option up: see `contact_reasons`."),
+        (422, "attachment", "An upload that is not sent within 48 hours is deleted: upload the file again."),
+        (451, "", "The buyer has closed the account: nobody can be written to."),
+        (500, "file can not be accessed", "Try again later; a file that is gone for good is answered like this too."),
+        (500, "delivery date is before", "The promised delivery is in the past: nothing was sent."),
+        (429, "", "The application's budget is used up: lower `Limits`, or share one `Limits` among its clients."),
+    )
+)
+
+_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)+|[a-z]+|[A-Z]+", re.ASCII)
+_LONGEST_CODE: Final = 100
+_LONGEST_MESSAGE: Final = 300
+
+
+def check(response: Response) -> None:
+    """Raise the `APIError` that a non-2xx `response` is: the status decides, the body explains, whatever its shape."""
+    if response.ok:
+        return
+    status = response.status
+    code, message = _explanation(response.body)
+    if 300 <= status < 400:
+        code, message = None, "a redirect, which is never followed"
+    cls = _CLASSES.get(status) or (errors.ServerError if status >= 500 else errors.APIError)
+    said = f"{code or ''} {message or ''}"
+    raise cls(
+        status,
+        code,
+        message,
+        request_id=_printable(response.headers.get("x-request-id")),
+        hint=next((hint for s, pattern, hint in _HINTS if s == status and pattern.search(said)), None),
+        retry_after=_retry_after(response),
+    )
+
+
+def _explanation(body: bytes) -> tuple[str | None, str | None]:
+    """The machine-readable code and the words of an error body; it has eight documented or observed shapes."""
+    try:
+        value = parse_json(body) if body else None
+    except ValueError:
+        value = body[: _LONGEST_MESSAGE * 4].decode("utf-8", "replace")
+        if "<" in value:
+            return None, "an HTML page instead of an answer"
+    if isinstance(value, str):
+        value = {"message": value}
+    if not isinstance(value, dict):
+        return None, None
+    causes = value.get("cause")
+    if not isinstance(causes, list):
+        causes = [causes]
+    causes = [cause.get("code") if isinstance(cause, dict) else cause for cause in causes]
+    words = [value.get("message"), value.get("error_description"), value.get("error"), *causes]
+    # The discriminating word may stand in any of these; a block is the most telling of all.
+    candidates = [value.get("error"), value.get("code"), *causes, value.get("message")]
+    candidates = [c for c in candidates if isinstance(c, str) and len(c) <= _LONGEST_CODE]
+    codes = [c.lower() for c in candidates if _CODE.fullmatch(c)]
+    codes += [c.lower() for c in candidates if c.istitle() and c.isalpha()]
+    code = next((c for c in codes if c.startswith(("blocked_by_", "block_by_"))), codes[0] if codes else None)
+    blocked_by = value.get("blocked_by")  # the policy agent's name for itself
+    message = next((word for word in words if isinstance(word, str) and word), None)
+    if isinstance(blocked_by, str):
+        message = f"{message or ''} (blocked by {blocked_by})".strip()
+    return code, _printable(message)
+
+
+def _printable(text: str | None) -> str | None:
+    """`text` on one line, without what moves a terminal's cursor, and not too long: it goes into logs."""
+    if not text:
+        return None
+    shown = "".join(c if c.isprintable() else " " for c in text[: 2 * _LONGEST_MESSAGE])
+    return " ".join(shown.split())[:_LONGEST_MESSAGE] or None
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds to wait (RFC 9110, 10.2.3: seconds or a date), or None where the header is absent or makes no sense."""
+    value = response.headers.get("retry-after")
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        until = _posix(value)
+        if until is None:
+            return None
+        now = _posix(response.headers.get("date", ""))  # the server's own clock, where it tells it
+        seconds = until - (response.received if now is None else now)
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _posix(date: str) -> float | None:
+    """The POSIX seconds of an HTTP date, which is in UTC also in the old form that does not say so; None: no date."""
+    try:
+        moment = parsedate_to_datetime(date)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None

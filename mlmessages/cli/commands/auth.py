@@ -1,0 +1,360 @@
+"""``mlmessages auth``: get a seller's consent, keep the tokens in a file, and see how long they last.
+
+The address and the code belong together by a state and by PKCE; both are kept, 0600, beside the token file until then.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import attrs
+import click
+
+from ...escaping import one_line
+from ..interruptible import run
+from ..settings import BASE_URL, TOKEN_FILE, application, client_id
+from ..terminal import note
+
+if TYPE_CHECKING:
+    from ...auth.source import Http
+    from ...auth.store import FileTokenStore
+    from ...models import Token
+
+REDIRECT_URI: Final = "MLMESSAGES_REDIRECT_URI"
+_SITES: Final = ("CBT", "MLA", "MLB", "MLM", "MLC", "MCO", "MLU", "MPE", "MEC", "MLV")
+_BEGIN_AGAIN: Final = "Begin again: mlmessages auth url"
+
+
+@attrs.frozen
+class Pending:
+    """A consent that was asked for: what the answer must bring back, and what proves that we asked."""
+
+    client_id: str
+    redirect_uri: str
+    state: str = attrs.field(repr=False)
+    verifier: str = attrs.field(repr=False)
+
+    @staticmethod
+    def path(token_file: Path) -> Path:
+        """Where it is kept."""
+        return token_file.with_name(token_file.name + ".pending")
+
+    def save(self, token_file: Path) -> None:
+        """Keep it for `exchange`."""
+        from ...auth.store import replace_privately
+
+        replace_privately(self.path(token_file), json.dumps(attrs.asdict(self)).encode())
+
+    @classmethod
+    def load(cls, token_file: Path) -> Pending:
+        """What `url` kept; a `click.UsageError` if there is nothing."""
+        from ...auth.store import read_privately, reason
+
+        path = cls.path(token_file)
+        try:
+            value = json.loads(read_privately(path))
+            if not all(isinstance(text, str) for text in value.values()):
+                raise ValueError
+            return cls(**value)
+        except FileNotFoundError:
+            raise click.UsageError(f"No consent was asked for with this token file. {_BEGIN_AGAIN}") from None
+        except OSError as error:
+            raise click.ClickException(f"{path.name} cannot be read: {reason(error)}. {_BEGIN_AGAIN}") from None
+        except (ValueError, TypeError, AttributeError):
+            raise click.ClickException(f"{path.name} cannot be understood. {_BEGIN_AGAIN}") from None
+
+
+def _token_file(command: Callable[..., None]) -> Callable[..., None]:
+    @click.option(
+        "--token-file",
+        envvar=TOKEN_FILE,
+        show_envvar=True,
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Where the seller's tokens are kept.",
+    )
+    @functools.wraps(command)
+    def with_option(*, token_file: Path, **others: object) -> None:
+        if not token_file.name:
+            raise click.UsageError("The token file has no name.")
+        command(token_file, **others)
+
+    return with_option
+
+
+_base_url = click.option(
+    "--base-url",
+    envvar=BASE_URL,
+    show_envvar=True,
+    show_default=True,
+    metavar="URL",
+    default="https://api.mercadolibre.com",
+    help="The server.",
+)
+
+
+@click.group(short_help="Get and keep a seller's tokens.")
+def auth() -> None:
+    """Get a seller's consent once, and keep the tokens alive.
+
+    \b
+    mlmessages auth url        prints the address where the seller agrees
+    mlmessages auth exchange   takes the address where the browser is sent then
+    mlmessages auth status     says how long the tokens last
+    mlmessages auth refresh    refreshes now; every other command does it when it is due
+
+    \b
+    The application comes from MLMESSAGES_CLIENT_ID and MLMESSAGES_CLIENT_SECRET, or
+    a prompt. The tokens are kept in MLMESSAGES_TOKEN_FILE, readable by you alone.
+    """
+
+
+@auth.command(short_help="Print the address where the seller agrees.")
+@click.option(
+    "--redirect-uri",
+    envvar=REDIRECT_URI,
+    show_envvar=True,
+    required=True,
+    metavar="URI",
+    help="Where the browser is sent then, exactly as the application's settings have it.",
+)
+@click.option(
+    "--site",
+    type=click.Choice(_SITES, case_sensitive=False),
+    default="CBT",
+    show_default=True,
+    metavar="SITE",
+    help=f"The site of the seller's account: {', '.join(_SITES)}; CBT is Global Selling.",
+)
+@_token_file
+def url(token_file: Path, *, redirect_uri: str, site: str) -> None:
+    """Print the address where the seller agrees, and remember what must come back.
+
+    Nothing is sent.
+    """
+    from ...auth import grants
+
+    parts = urlsplit(redirect_uri)
+    if parts.scheme not in ("https", "http") or not parts.netloc or parts.fragment or not redirect_uri.isprintable():
+        raise click.UsageError(
+            "--redirect-uri must be a URL without a fragment, as the application's settings have it."
+        )
+    pending = Pending(client_id(), redirect_uri, secrets.token_urlsafe(32), secrets.token_urlsafe(64))
+    _writing(token_file, pending)
+    host = grants.HOSTS[site.upper()]
+    click.echo(grants.authorization_url(host, pending.client_id, redirect_uri, pending.state, pending.verifier))
+    note(
+        "Open it as the seller, agree, and give the address where the browser is sent then to: mlmessages auth exchange"
+    )
+
+
+def _writing(token_file: Path, pending: Pending) -> None:
+    from ...auth.store import reason
+
+    try:
+        pending.save(token_file)
+    except OSError as error:
+        raise click.ClickException(
+            f"{Pending.path(token_file).name} cannot be written beside the token file: {reason(error)}"
+        ) from None
+
+
+@auth.command(short_help="Take the address where the browser was sent.")
+@_base_url
+@_token_file
+def exchange(token_file: Path, *, base_url: str) -> None:
+    """Turn the address where the browser was sent, or the code in it, into tokens, and keep them.
+
+    It is asked for, or read as one line from stdin.
+    """
+    from ...auth import grants
+
+    pending = Pending.load(token_file)
+    id_, secret = application()
+    if id_ != pending.client_id:
+        raise click.UsageError(f"The consent was asked for by another application, {pending.client_id}.")
+    pasted = _pasted()
+    found = grants.redirected(pasted)
+    if found.error:
+        raise click.ClickException(f"The consent was not given: {one_line(found.error)[:100]}. {_BEGIN_AGAIN}")
+    if found.code is None:
+        raise click.ClickException("There is no code in that: paste the whole address where the browser was sent.")
+    if "://" in pasted or found.state is not None:
+        state = found.state or ""
+        if not hmac.compare_digest(state.encode(), pending.state.encode()):
+            raise click.ClickException(
+                "The state in that address is not the one that was asked with: it is of another attempt, or of somebody"
+                f" else. {_BEGIN_AGAIN}"
+            )
+    form = grants.code_form(id_, secret, found.code, pending.redirect_uri, pending.verifier)
+    token = run(_exchanged(base_url, token_file, pending, form))
+    note("The tokens are kept.")
+    _print(token)
+
+
+def _pasted() -> str:
+    if sys.stdin.isatty():
+        # Not shown: it holds a code that is good for tokens.
+        pasted: str = click.prompt("Address where the browser was sent (not shown)", hide_input=True, err=True)
+        return pasted.strip()
+    return sys.stdin.readline(16384).strip()
+
+
+async def _exchanged(base_url: str, token_file: Path, pending: Pending, form: dict[str, str]) -> Token:
+    from ...auth import grants
+    from ...auth.oauth import InvalidGrant, Lost, granted
+    from ...auth.store import FileTokenStore
+    from ...errors import AuthError
+
+    store = FileTokenStore(token_file)
+    async with _endpoint(base_url) as http, store.lock():
+        before = await store.load()
+        _writing(token_file, pending)  # a code is for one use: if nothing can be written here, it is not spent
+        asked = datetime.now(UTC)
+        try:
+            grant = await granted(http, form)
+        except InvalidGrant as error:
+            raise AuthError(
+                f"the code was not taken: {error.said}. It is good for some minutes and for one use. {_BEGIN_AGAIN}"
+            ) from None
+        except Lost as error:
+            raise AuthError(f"no usable answer ({error.said}): the code may be spent. {_BEGIN_AGAIN}") from None
+        token = grants.generation(grant, asked)
+        if before is not None and before.user_id is not None and token.user_id not in (None, before.user_id):
+            raise AuthError(
+                f"{token_file.name} holds the tokens of seller {before.user_id}, and seller {token.user_id} has agreed:"
+                f" nothing was replaced. Name another token file. {_BEGIN_AGAIN}"
+            )
+        for remark in grant.remarks:
+            note(f"The answer is odd: {remark}.")
+        await store.save(token)
+    Pending.path(token_file).unlink(missing_ok=True)
+    return token
+
+
+@asynccontextmanager
+async def _endpoint(base_url: str) -> AsyncIterator[Http]:
+    """A way to the token endpoint, without a client."""
+    from ...api.arguments import base_url as checked
+    from ...http.transport import Transport
+
+    try:
+        transport = Transport(checked(base_url), None, 30.0)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    await transport.open()
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+@auth.command(short_help="Say how long the tokens last.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; times in UTC.")
+@_token_file
+def status(token_file: Path, *, as_json: bool) -> None:
+    """Say whose tokens there are and how long they last; never the tokens. Nothing is sent.
+
+    The exit code is 1 when the seller must authorise again.
+    """
+    _print(run(_loaded(_store(token_file))), as_json=as_json)
+
+
+@auth.command(short_help="Refresh the tokens now.")
+@_base_url
+@_token_file
+def refresh(token_file: Path, *, base_url: str) -> None:
+    """Refresh the tokens now, whether it is due or not.
+
+    Other processes that use the same file find the new ones there.
+    """
+    store = _store(token_file)
+    run(_loaded(store))  # before anybody is asked for a secret
+    _print(run(_refreshed(base_url, store, *application())))
+
+
+async def _refreshed(base_url: str, store: FileTokenStore, id_: str, secret: str) -> Token:
+    from ...auth.oauth import OAuthToken
+
+    try:
+        source = OAuthToken(id_, secret, store)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    async with _endpoint(base_url) as http:
+        source.bind(http)
+        try:
+            return await source.refresh()
+        finally:
+            await source.unbind(http)
+
+
+def _store(token_file: Path) -> FileTokenStore:
+    from ...auth.store import FileTokenStore
+
+    return FileTokenStore(token_file)
+
+
+async def _loaded(store: FileTokenStore) -> Token:
+    token = await store.load()
+    if token is None:
+        raise click.ClickException(f"There are no tokens in this file. {_BEGIN_AGAIN}")
+    return token
+
+
+def _print(token: Token, *, as_json: bool = False) -> None:
+    from ...auth import grants
+
+    now, end = datetime.now(UTC), grants.end_of_refresh(token)
+    usable = token.refresh_token is not None and end > now
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "seller_id": token.user_id,
+                    "access_token_until": _moment(token.expires_at),
+                    "refresh_due": _moment(grants.half_life(token)),
+                    "refresh_token_until": _moment(end) if token.refresh_token is not None else None,
+                    "refresh_unanswered_since": _moment(token.refresh_sent_at) if token.refresh_sent_at else None,
+                    "must_authorise_again": not usable,
+                }
+            )
+        )
+    else:
+        left = (token.expires_at - now).total_seconds() / 3600
+        click.echo(f"seller         {one_line(token.user_id or 'not known')}")
+        good = (
+            f"good until {_moment(token.expires_at)} ({left:.1f} h)" if left > 0 else "expired; refreshed when needed"
+        )
+        click.echo(f"access token   {good}")
+        click.echo(f"refresh token  {_refresh_token(token, end, now)}")
+    if token.refresh_sent_at is not None:
+        note(
+            f"A refresh was sent at {_moment(token.refresh_sent_at)} and its answer never kept: the next one finds out"
+            " whether these tokens are still good."
+        )
+    if not usable:
+        raise click.ClickException(f"The seller must authorise again. {_BEGIN_AGAIN}")
+    if end - now < grants.NOTICE:
+        note(f"The seller should authorise again soon: {max((end - now).days, 0)} days are left. {_BEGIN_AGAIN}")
+
+
+def _refresh_token(token: Token, end: datetime, now: datetime) -> str:
+    if token.refresh_token is None:
+        return "none: was the application granted offline_access?"
+    if end <= now:
+        return f"ended on {_moment(end)}"
+    return f"good until {_moment(end)} at the latest, if it is not used before"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,187 @@
+"""``mlmessages drain``: every unread conversation into a file of JSON lines, wherever it is killed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ...errors import MessagesError
+from ...escaping import one_line
+from .. import json_lines
+from ..interruptible import run
+from ..line_file import LineFile
+from ..settings import Settings, check_folder, patience, with_settings
+from ..terminal import counted, named_failures, note, stderr
+
+if TYPE_CHECKING:
+    from ...client import MessagesClient
+    from ...http.limits import Limits
+    from ...inbox.inbox import Delivery, Inbox
+    from ...models import InboxReport
+    from ..progress import Frame
+
+_GRACE: Final = 8.0  # seconds; an inbox gives requests that have left 5 of them, which saves the wait at the next start
+_EVERY: Final = 10.0
+_GO_ON: Final = "Nothing is lost: keep the journal, and run the same command again to go on."
+
+
+@click.command(short_help="Write every unread conversation into a file of JSON lines, losing none.")
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="What is owed; one file a seller. Keep it.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE.jsonl",
+    help="Where the conversations go; lines are added.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 32),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="How many conversations are read ahead at most.",
+)
+@click.option(
+    "--settle-time",
+    type=click.FloatRange(0, 86_400),
+    default=120.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds after which a request whose answer was lost can no longer be executed.",
+)
+@with_settings
+def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, settle_time: float) -> None:
+    """Read every unread conversation, past the cap of the unread list; each is marked as read and becomes one line.
+
+    \b
+    A line is an object:
+      pack_id      the conversation
+      redelivered  true if a run that was killed may have written it before
+      status       whether one can write
+      messages     oldest first: unread (is it new?), raw (as the server sent it)
+
+    However a run ends, nothing is lost: run the same command again and it goes on. Both files are readable by you
+    alone. Do not delete the journal, also not while it waits: it knows what was marked and is not in the file yet.
+    """
+    check_folder("--journal", journal)
+    if journal.resolve() == out.resolve():
+        raise click.UsageError("--journal and --out must be two files")
+    with LineFile(out, "redelivered") as file:
+        file.cut_torn_line()
+        draining = _Draining(file)
+        client = settings.client(draining.limits, patience())
+        inbox = draining.inbox(client, journal, concurrency=concurrency, settle_time=settle_time)
+        try:
+            run(draining.run(client, inbox), _GRACE)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{draining.summary()} {_GO_ON}") from None
+        except (MessagesError, click.ClickException):
+            if draining.began:
+                draining.name_parked(journal)
+                note(f"{draining.summary()} {_GO_ON}")
+            raise
+    draining.name_parked(journal)
+    note(draining.summary())
+    if draining.report.parked:
+        raise click.exceptions.Exit(3)
+    note("Nothing is left unread.")
+
+
+class _Draining:
+    """What is delivered and written, and how far it is."""
+
+    def __init__(self, file: LineFile) -> None:
+        from ...http.limits import Limits
+        from ...models import InboxReport
+
+        self.limits: Final = Limits()
+        self.report = InboxReport()
+        self.began = False  # the journal is open
+        self._file = file
+        self._conversations = self._messages = self._again = 0
+
+    def inbox(self, client: MessagesClient, journal: Path, *, concurrency: int, settle_time: float) -> Inbox:
+        """An inbox, not entered yet."""
+        from ...inbox.inbox import Inbox
+
+        try:
+            return Inbox(client, journal, concurrency=concurrency, settle_time=settle_time)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    async def run(self, client: MessagesClient, inbox: Inbox) -> None:
+        """Write every delivery of a drain."""
+        from ..progress import shown
+
+        def frame(rate: float) -> Frame:
+            return _frame(inbox.report, self.limits, rate)
+
+        async with client, inbox:
+            self.began = True
+            self._file.sync_name()
+            progress = shown(stderr(), lambda: inbox.report.requests, frame, every=_EVERY)
+            try:
+                async with progress, inbox.drain() as deliveries:
+                    async for delivery in deliveries:
+                        await self._keep(delivery)
+            finally:
+                self.report = inbox.report
+
+    async def _keep(self, delivery: Delivery) -> None:
+        """Write a line; it is on the disk before it is acknowledged."""
+        line = {
+            "pack_id": delivery.pack_id,
+            "redelivered": delivery.redelivered,
+            "status": json_lines.status(delivery.status),
+            "messages": json_lines.messages(delivery.messages, delivery.unread),
+        }
+        self._file.append(json_lines.line(line))
+        self._file.sync()  # not in a thread: a Ctrl-C could not wait for that one
+        self._conversations += 1
+        self._messages += len(delivery.messages)
+        self._again += delivery.redelivered
+        await delivery.ack()
+
+    def summary(self) -> str:
+        """What this run has written, in a sentence."""
+        written = f"{counted(self._conversations, 'conversation')}, {counted(self._messages, 'message')}"
+        again = f" ({self._again:,} of them perhaps for the second time)" if self._again else ""
+        return f"{written} written to {self._file.name}{again}."
+
+    def name_parked(self, journal: Path) -> None:
+        """Say which packs were given up for now, and why."""
+        parked = self.report.parked
+        others = f"`mlmessages journal {one_line(click.format_filename(journal))}`"
+        named_failures("Parked", [(row.pack_id, str(row.error)) for row in parked], len(parked), others)
+
+
+def _frame(report: InboxReport, limits: Limits, rate: float) -> Frame:
+    from ..progress import Frame, budget, duration
+
+    figures = [
+        counted(report.messages, "message"),
+        counted(report.listings, "listing"),
+        f"{counted(report.requests, 'request')}, {rate:,.0f} a second",
+        budget(limits),
+        f"{report.owed:,} owed",
+    ]
+    notice = ""
+    if report.waiting and report.waits_until is not None:
+        left = duration(max((report.waits_until - datetime.now(UTC)).total_seconds(), 0))
+        figures.append(f"{report.waiting:,} waiting, {left} at most")
+        if report.waiting >= report.owed:
+            waiting = f"Waiting {left} at most for {counted(report.waiting, 'conversation')}"
+            notice = f"{waiting}: an earlier request may still arrive at the server. Keep the journal: it knows them."
+    if report.parked:
+        figures.append(f"{len(report.parked):,} parked")
+    return Frame(counted(report.conversations, "conversation"), None, tuple(figures), notice)

@@ -1,0 +1,140 @@
+"""``mlmessages journal``: what a journal owes, beside a running drain too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+
+from ...escaping import one_line
+from .. import json_lines
+from ..terminal import counted, note, stdout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ...journal.journal import Contents, Row
+
+
+@attrs.frozen
+class _Owed:
+    """The packs of a journal that are not done, by why they are not."""
+
+    open: list[Row]
+    claimed: list[Row]
+    waiting: list[Row]
+    parked: list[Row]
+
+
+@click.command(short_help="Show what a journal of `drain` owes, and what is parked and why.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
+@click.option("--retry-parked", is_flag=True, help="Owe the parked packs again; not while a drain runs.")
+def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
+    """Show what the journal FILE says at this moment; a drain may run meanwhile. No request is sent.
+
+    \b
+    done            read, and stored
+    owed            to be read
+    being read      a request has left, or is about to; or the drain was killed then
+    waiting         a request may still arrive at the server; read again after that
+    unacknowledged  read, and perhaps not in the file: delivered again by the next drain
+    dead letters    those of them that `serve` has given up: see its --retry-dead
+    parked          given up for now, and why; the first drain after the moment shown tries again
+    """
+    from ...journal import journal as journals
+
+    if retry_parked:
+        note(f"{counted(journals.retry_parked(file), 'parked pack')} will be read again by the next drain.")
+    contents = journals.contents(file)
+    owed = _sorted(contents.rows)
+    if as_json:
+        json_lines.write(_as_json(contents, owed))
+    else:
+        _print(stdout(), contents, owed)
+
+
+def _sorted(rows: list[Row]) -> _Owed:
+    from ...journal.journal import ISSUED, OPEN, PARKED
+
+    now = time.time()
+    rows = sorted(rows, key=lambda row: (row.not_before, row.pack_id))
+    opened = [row for row in rows if row.state == OPEN]
+    return _Owed(
+        open=[row for row in opened if row.not_before <= now],
+        claimed=[row for row in rows if row.state == ISSUED],
+        waiting=[row for row in opened if row.not_before > now],
+        parked=[row for row in rows if row.state == PARKED],
+    )
+
+
+def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
+    return {
+        "seller_id": contents.seller_id,
+        "done": contents.done,
+        "owed": len(owed.open),
+        "being_read": [row.pack_id for row in owed.claimed],
+        "waiting": [{"pack_id": row.pack_id, "until": _moment(row).isoformat()} for row in owed.waiting],
+        "unacknowledged": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.undelivered.items()],
+        "dead_letters": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.dead.items()],
+        "parked": [
+            {
+                "pack_id": row.pack_id,
+                "reason": _reason(row),
+                "times": row.attempts,
+                "tried_again_after": _moment(row).isoformat(),
+            }
+            for row in owed.parked
+        ],
+    }
+
+
+def _print(console: Console, contents: Contents, owed: _Owed) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(no_wrap=True, justify="right")
+    table.add_column(overflow="fold", style="dim")
+    for what, number, remark in _figures(contents, owed):
+        table.add_row(what, f"{number:,}", Text(remark))
+    console.print(Text(f"Journal of seller {one_line(contents.seller_id)}", "bold"))
+    console.print(table)
+    if not owed.parked:
+        return
+    parked = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    parked.add_column("parked", no_wrap=True, style="cyan")
+    parked.add_column("tried again after", no_wrap=True)
+    parked.add_column("why", overflow="fold")
+    for row in owed.parked:
+        parked.add_row(row.pack_id, f"{_moment(row):%Y-%m-%d %H:%M} UTC", Text(one_line(_reason(row))))
+    console.print()
+    console.print(parked)
+
+
+def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
+    yield "done", contents.done, ""
+    yield "owed", len(owed.open), ""
+    yield "being read", len(owed.claimed), "or left by a drain that was killed" if owed.claimed else ""
+    until = f"until {_moment(owed.waiting[-1]):%H:%M:%S} UTC at most: keep the journal" if owed.waiting else ""
+    yield "waiting", len(owed.waiting), until
+    unacknowledged = counted(sum(contents.undelivered.values()), "message") if contents.undelivered else ""
+    yield "unacknowledged", len(contents.undelivered), unacknowledged
+    yield "dead letters", len(contents.dead), "see `mlmessages serve --retry-dead`" if contents.dead else ""
+    yield "parked", len(owed.parked), ""
+
+
+def _moment(row: Row) -> datetime:
+    return datetime.fromtimestamp(row.not_before, UTC)
+
+
+def _reason(row: Row) -> str:
+    from ... import errors
+
+    return str(errors.load(row.error))

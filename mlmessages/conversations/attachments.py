@@ -1,0 +1,247 @@
+"""Attachments: files up and down, in pieces, with the documented limits checked before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import secrets
+import stat
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from ..api.arguments import attachment_id, site_id
+from ..api.calls import Body
+from ..api.endpoints import Endpoints
+from ..errors import AnswerLost, MessagesError
+from ..http.pipeline import Pipeline
+from ..models import Attachment
+
+_MOST_BYTES: Final = 25 * 1024 * 1024  # documented: 25 MB
+_LONGEST_NAME: Final = 200  # documented
+_CHUNK: Final = 128 * 1024
+
+# By the end of the name. Domestic sites document four types, Global Selling the rest too.
+_DOMESTIC: Final = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".pdf": "application/pdf"} | {
+    ".txt": "text/plain"
+}
+_GLOBAL: Final = _DOMESTIC | {
+    ".heif": "image/heif",
+    ".heic": "image/heic",
+    ".doc": "application/msword",
+    ".xls": "application/vnd.ms-excel",
+    ".xml": "application/xml",
+}
+_ANY: Final = "application/octet-stream"
+
+File = str | os.PathLike[str] | BinaryIO
+
+
+class Attachments:
+    """One seller's files."""
+
+    def __init__(self, session: Pipeline, endpoints: Endpoints) -> None:
+        self._session = session
+        self._endpoints = endpoints
+
+    async def upload(self, file: File, *, filename: str | None, site: str) -> str:
+        """See `MessagesClient.upload`."""
+        site = site_id(site)
+        name = _checked_name(_own_name(file) if filename is None else filename)
+        content_type = self._type_of(name)
+        self._session.check_open()
+        source = _opened(file)  # at once: what a thread opened for a call that was cancelled would stay open
+        try:
+            size = _size_of(source)
+            if size > _MOST_BYTES:
+                raise ValueError(f"the file has {size:,} bytes; an attachment has at most {_MOST_BYTES:,} (25 MB)")
+            form = _Form(source, size, name, content_type)
+            try:
+                return await self._session.execute(
+                    self._endpoints.upload(site, Body(f"multipart/form-data; boundary={form.boundary}", form))
+                )
+            except MessagesError as error:
+                if form.failure is not None:
+                    raise form.failure.with_traceback(None) from None
+                if isinstance(error, AnswerLost):
+                    error.hint = "Upload it again: what is not sent with a message is deleted after 48 hours."
+                raise
+        finally:
+            if source is not file:
+                source.close()
+
+    def _type_of(self, name: str) -> str:
+        ending = Path(name).suffix.lower()
+        if not self._endpoints.domestic:
+            return _GLOBAL.get(ending, _ANY)
+        if ending not in _DOMESTIC:
+            raise ValueError(
+                f"domestic sites take {', '.join(_DOMESTIC)} files as attachments: the file's name must end so"
+            )
+        return _DOMESTIC[ending]
+
+    async def download(
+        self, attachment: Attachment | str, destination: str | os.PathLike[str], *, site: str | None, threat: bool
+    ) -> Path:
+        """See `MessagesClient.download`."""
+        if isinstance(attachment, Attachment):
+            if attachment.potential_security_threat and not threat:
+                raise ValueError("the server warns that this file may be dangerous: `allow_threat=True` downloads it")
+            attachment = attachment.filename or ""
+        wanted = attachment_id(attachment)
+        site = None if site is None else site_id(site)
+        target = Path(destination)
+        self._session.check_open()
+        sink = _Destination(target)
+        try:
+            await self._session.execute(self._endpoints.download(wanted, site, sink))
+            await asyncio.to_thread(sink.finish)
+            sink.publish()
+        finally:
+            sink.discard()
+        return target
+
+
+# -- up ----------------------------------------------------------------------------------------------------------------
+
+
+def _own_name(file: File) -> str:
+    """What a file is called, if it is called anything."""
+    if isinstance(file, (str, os.PathLike)):
+        return Path(file).name
+    name = getattr(file, "name", None)
+    if isinstance(name, str):
+        return Path(name).name
+    raise ValueError("filename is needed: the file has no name of its own")
+
+
+def _checked_name(name: object) -> str:
+    # A path would be the business of whoever downloads it; control characters would be a header's.
+    if (
+        isinstance(name, str)
+        and 0 < len(name) <= _LONGEST_NAME
+        and name.isprintable()
+        and not {"/", "\\"} & set(name)
+        and name.strip(". ")
+    ):
+        return name
+    raise ValueError(
+        f"filename must be a printable text of 1 to {_LONGEST_NAME} characters without / and \\, and not of dots alone"
+    )
+
+
+def _opened(file: File) -> BinaryIO:
+    if isinstance(file, (str, os.PathLike)):
+        # Looked at first: to open a pipe or a device may wait for ever.
+        path = Path(file)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("file is not a regular file")
+        return path.open("rb")
+    if isinstance(file, io.TextIOBase):
+        raise ValueError("file must be open in binary mode")
+    if not all(callable(getattr(file, name, None)) for name in ("read", "seek", "tell")) or not file.seekable():
+        raise ValueError("file must be a path, bytes or a binary file that can seek")
+    return file
+
+
+def _size_of(file: BinaryIO) -> int:
+    """How much is left of `file`, from where it stands."""
+    start = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    return end - start
+
+
+class _Form:
+    """A form with one field, the file: what a browser would send, in pieces."""
+
+    def __init__(self, file: BinaryIO, size: int, name: str, content_type: str) -> None:
+        self.boundary: Final = secrets.token_hex(16)
+        self.failure: Exception | None = None
+        self._file = file
+        self._start = file.tell()
+        self._file_size = size
+        # As HTML's algorithm quotes it; the rest of the name goes out in UTF-8.
+        quoted = name.replace('"', "%22")
+        self._head = (
+            f'--{self.boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+            f"Content-Type: {content_type}\r\n\r\n"
+        ).encode()
+        self._tail = f"\r\n--{self.boundary}--\r\n".encode()
+        self.size: Final = len(self._head) + size + len(self._tail)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The form from its beginning."""
+        yield self._head
+        left = self._file_size
+        try:
+            await asyncio.to_thread(self._file.seek, self._start)
+            while left:
+                chunk = await asyncio.to_thread(self._file.read, min(left, _CHUNK))
+                if not chunk:
+                    raise OSError("the file became shorter while it was uploaded")
+                left -= len(chunk)
+                yield chunk
+        except (OSError, ValueError) as error:
+            self.failure = error  # the server gets half a form, which it cannot take for a file
+            raise
+        yield self._tail
+
+
+# -- down --------------------------------------------------------------------------------------------------------------
+
+
+class _Destination:
+    """A file in the making: a temporary one beside it, which gets the name when it is whole."""
+
+    def __init__(self, target: Path) -> None:
+        _refuse_existing(target)
+        self._target = target
+        self._part = target.with_name(f".{secrets.token_hex(8)}.part")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        self._file = os.fdopen(os.open(self._part, flags, 0o600), "wb")
+
+    async def begin(self) -> None:
+        """Forget what an earlier attempt wrote."""
+        await asyncio.to_thread(self._forget)
+
+    async def write(self, chunk: bytes) -> None:
+        """Write some more."""
+        await asyncio.to_thread(self._file.write, chunk)
+
+    def finish(self) -> None:
+        """It is whole."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def publish(self) -> None:
+        """Give the file its name, unless something has that by now: `FileExistsError`."""
+        try:
+            os.link(self._part, self._target)  # fails where the name is taken; a rename would not
+            return
+        except FileExistsError:
+            raise FileExistsError(17, os.strerror(17), str(self._target)) from None
+        except (OSError, NotImplementedError):
+            pass  # a file system without hard links
+        # Take the name, and only then put the file there.
+        os.close(os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600))
+        self._part.replace(self._target)
+
+    def discard(self) -> None:
+        """Leave nothing of the temporary file behind."""
+        with suppress(OSError, ValueError):
+            self._file.close()
+        with suppress(OSError):
+            self._part.unlink()
+
+    def _forget(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+
+
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):  # also a link that leads nowhere
+        raise FileExistsError(17, os.strerror(17), str(target))

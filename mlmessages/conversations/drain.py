@@ -1,0 +1,290 @@
+"""`Drain`: every unread conversation, past the listing's cap; a conversation is marked when its reader comes back for
+the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Final
+
+from attrs import define
+
+from ..api.arguments import check_int, seconds
+from ..api.outcomes import Outcome, outcome
+from ..api.paging import descending, newest_first
+from ..errors import MessagesError
+from ..http.pipeline import RequestCount
+from ..models import Conversation, DrainReport, Message
+from .backlog import Backlog, Next, Pack, listed_again, still_listed
+from .drain_loop import DrainLoop
+from .reader import ConversationRead, Reader
+
+
+@define(eq=False)
+class _Found:
+    """A conversation that is ready to be handed over, and the pack it is of."""
+
+    pack: Pack
+    conversation: Conversation
+
+
+class Drain:
+    """Every unread conversation of a seller: an async iterator and async context manager of `Conversation`.
+
+    Conversations are read without marking, a few ahead, and yielded as they come. Coming back for the next one
+    acknowledges the last one: only then is it marked as read. `break`, an exception or a cancellation leaves it unread.
+    The unread query is repeated until one that was sent after the last read shows nothing left, which gets past its cap
+    of 1,000.
+
+    A message that only the marking answer showed is yielded as a second `Conversation` with `marked` true: the server
+    already shows it as read. One that came later than that is yielded as any other. A mark of unknown outcome is not
+    repeated: that pack is read again `settle_time` seconds later. A pack that fails is set aside (`report.set_aside`)
+    and the rest goes on.
+
+    Raises `DrainStalled` if packs that were set aside fill the capped listing, and the error of a listing that is
+    refused; either ends the drain. Made by `MessagesClient.drain`.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        concurrency: int = 8,
+        limit: int = 50,
+        settle_time: float = 120.0,
+        on_close: Callable[[Drain], None],
+    ) -> None:
+        self._concurrency: Final = check_int("concurrency", concurrency, 1)
+        self._limit: Final = check_int("limit", limit, 1)
+        self._reader = reader
+        self._on_close = on_close
+        self._tally = RequestCount()
+        self._listing_tally = RequestCount()
+        self._mark_tally = RequestCount()  # of the mark in flight
+        self._ready: deque[_Found] = deque()
+        self._handed: _Found | None = None  # the conversation that the consumer holds
+        self._marking: asyncio.Task[None] | None = None
+        self._busy = self._left = False
+        self._conversations = self._messages = 0
+        self._unseen: tuple[Conversation, ...] = ()
+        self._rounds = DrainLoop(
+            Backlog(seconds("settle_time", settle_time, zero=True)),
+            unread=lambda: reader.unread(tally=self._listing_tally),
+            look=self._look,
+            looked=self._looked,
+            failed=self._failed,
+            refusals=lambda: reader.session.limits.refusals,
+        )
+
+    @property
+    def report(self) -> DrainReport:
+        """What was done so far."""
+        return DrainReport(
+            self._conversations,
+            self._messages,
+            self._listing_tally.requests,
+            self._listing_tally.requests + self._tally.requests + self._mark_tally.requests,
+            self._rounds.backlog.waiting,
+            self._rounds.backlog.set_aside,
+            self._unseen,
+        )
+
+    # -- the consumer's side --
+
+    def __aiter__(self) -> Drain:
+        return self
+
+    async def __anext__(self) -> Conversation:
+        if self._busy:
+            raise RuntimeError("a drain has one consumer at a time")
+        if self._rounds.closed:
+            raise self._end()
+        self._reader.session.check_open()
+        self._busy = True
+        try:
+            await self._acknowledge()
+            while not self._ready and not self._rounds.closed and await self._rounds.advance(self._room):
+                pass
+            if self._ready and not self._rounds.closed:
+                return self._hand_over()
+        except Exception:  # also what a token source of the user's raises: a drain never goes on as if nothing were
+            await self.aclose()
+            raise
+        finally:
+            self._busy = False
+        await self.aclose()
+        raise self._end()
+
+    def _end(self) -> Exception:
+        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
+
+    async def _leave(self) -> None:
+        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self._rounds.closed
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the drain: reads are cancelled, a mark in flight is waited for. What was not acknowledged is unread."""
+        self._handed = None
+        await self._rounds.cancel()
+        if self._marking is not None and not self._mark_tally.in_doubt:
+            self._marking.cancel()  # it has not left: the conversation stays unread
+            await asyncio.wait([self._marking])
+            self._marking = None
+        try:
+            await self._marked()
+        finally:
+            if self._marking is None:
+                self._unseen += tuple(found.conversation for found in self._ready if found.conversation.marked)
+                self._ready.clear()
+                self._on_close(self)
+
+    async def __aenter__(self) -> Drain:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _hand_over(self) -> Conversation:
+        found = self._handed = self._ready.popleft()
+        self._conversations += 1
+        self._messages += len(found.conversation.messages)
+        return found.conversation
+
+    async def _acknowledge(self) -> None:
+        """Mark the conversation that the consumer came back from, while others are being read."""
+        found, self._handed = self._handed, None
+        if found is not None and not found.conversation.marked:
+            self._start_marking(found.pack)
+        self._rounds.look_ahead(self._room)
+        await self._marked()
+
+    @property
+    def _room(self) -> int:
+        """How many conversations may be under way, beside those that are ready."""
+        return self._concurrency - len(self._ready)
+
+    # -- reading --
+
+    async def _look(self, pack: Pack) -> ConversationRead:
+        """Read the whole of a pack without marking: nobody knows on which page something new stands."""
+        look = ConversationRead()
+        await self._reader.walk(look, pack.pack_id, self._limit, tally=self._tally)
+        return look
+
+    async def _failed(self, pack: Pack, error: MessagesError) -> None:
+        self._rounds.backlog.failed(pack, error)
+
+    async def _looked(self, pack: Pack, look: ConversationRead) -> None:
+        """Decide what follows from a look."""
+        fresh = pack.learn(look.messages)
+        if not pack.seen:
+            pack.seen = True
+            self._ready.append(self._found(pack, look, fresh, [row for row in fresh if row.read is None]))
+            return
+        unread = sum(row.read is None for row in self._theirs(look.messages))
+        following = listed_again(
+            unknown_ids=bool(self._theirs(fresh)),
+            mark_unknown=pack.mark_unknown,
+            unread_beyond=0 < unread < pack.still_unread,  # once more only where it helped: a drain ends
+            fruitless=pack.fruitless,
+        )
+        if following is Next.DELIVER:
+            pack.fruitless, pack.still_unread = 0, float("inf")
+            self._ready.append(self._found(pack, look, fresh, fresh))
+        elif following is Next.LOOK_AGAIN:
+            self._rounds.backlog.lagging(pack, asyncio.get_running_loop().time())
+        elif following is Next.SET_ASIDE:
+            self._rounds.backlog.failed(pack, still_listed(pack))
+        else:
+            by_pages = following is Next.MARK_PAGES
+            pack.still_unread = unread if by_pages else float("inf")
+            await self._marked()
+            self._start_marking(pack, look.unread_offsets if by_pages else ())
+            await self._marked()
+
+    def _found(
+        self,
+        pack: Pack,
+        look: ConversationRead,
+        messages: Iterable[Message],
+        unread: Iterable[Message],
+        *,
+        marked: bool = False,
+    ) -> _Found:
+        conversation = Conversation(
+            pack.pack_id,
+            look.status,
+            newest_first(messages),
+            newest_first(self._theirs(unread))[::-1],
+            marked,
+            pack.resource,
+        )
+        return _Found(pack, conversation)
+
+    def _theirs(self, messages: Iterable[Message]) -> list[Message]:
+        return [row for row in messages if not row.is_from(self._reader.seller_id)]
+
+    # -- marking: one at a time, in a task of its own, so that no cancellation of the consumer cuts it off --
+
+    def _start_marking(self, pack: Pack, offsets: Sequence[int] = ()) -> None:
+        self._tally.requests += self._mark_tally.requests
+        self._mark_tally = RequestCount()
+        self._marking = asyncio.create_task(self._mark(pack, offsets))
+
+    async def _marked(self) -> None:
+        """Wait for the mark in flight."""
+        marking = self._marking
+        if marking is not None:
+            try:
+                await asyncio.shield(marking)
+            finally:
+                if marking.done() and marking is self._marking:  # somebody else may have waited for it too
+                    self._marking = None
+
+    async def _mark(self, pack: Pack, offsets: Sequence[int]) -> None:
+        look, known = ConversationRead(), pack.known
+        failure: MessagesError | None = None
+        try:
+            if offsets:
+                await self._reader.mark_pages(look, pack.pack_id, self._limit, offsets, tally=self._mark_tally)
+            else:
+                # An answer without any known id is a burst of arrivals: read on, without marking, until a known one.
+                # Unless the newest are seen to come first, what is new may stand on the last page.
+                await self._reader.walk(
+                    look,
+                    pack.pack_id,
+                    self._limit,
+                    mark=True,
+                    until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
+                    tally=self._mark_tally,
+                )
+        except MessagesError as error:
+            failure = error
+        more = self._arrived(pack, look, answered=failure is None)
+        if failure is None:
+            self._rounds.backlog.marked(pack, more=more)
+        elif look.pages == 0 and outcome(failure) is Outcome.NOT_EXECUTED:
+            self._rounds.backlog.failed(pack, failure)
+        else:
+            self._rounds.backlog.mark_unknown(pack, failure, asyncio.get_running_loop().time())
+
+    def _arrived(self, pack: Pack, look: ConversationRead, *, answered: bool) -> bool:
+        """Have what a mark showed for the first time handed over; True if some of that is not marked yet.
+
+        Marked is what the answer to a marking request showed, or what shows `read`; not what else the reading on found.
+        """
+        marked = pack.learn(row for row in look.messages if row.id in look.marked or row.read is not None)
+        others = pack.learn(look.messages) if answered else ()  # else the look after the wait shows them
+        if not self._theirs(marked):
+            marked, others = (), marked + others  # the seller's own: they come with what comes
+        for rows, are_marked in ((others, False), (marked, True)):
+            if self._theirs(rows):
+                pack.still_unread = float("inf")
+                self._ready.appendleft(self._found(pack, look, rows, rows, marked=are_marked))
+        return bool(self._theirs(others))

@@ -1,0 +1,201 @@
+"""Many conversations, a few at a time: `MessagesClient.fetch`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
+from typing import Final
+
+from ..api.arguments import check_id, check_int
+from ..errors import MessagesError
+from ..models import Conversation, PackFailure
+from .reader import ConversationRead, Reader
+
+PackIds = Iterable[int | str] | AsyncIterable[int | str]
+Fetched = Conversation | PackFailure
+
+
+class _Ids:
+    """The ids of an iterable or async iterable, checked, each once, pulled one at a time and no further ahead."""
+
+    def __init__(self, pack_ids: PackIds) -> None:
+        self._now = None if isinstance(pack_ids, AsyncIterable) else iter(pack_ids)
+        self._later = aiter(pack_ids) if isinstance(pack_ids, AsyncIterable) else None
+        self._seen: set[str] = set()
+
+    @property
+    def at_once(self) -> bool:
+        """True if `pull` gives the next one; else `wait`."""
+        return self._now is not None
+
+    def pull(self) -> str | None:
+        """The next id; None: there is none."""
+        assert self._now is not None
+        return next((new for pack_id in self._now if (new := self._new(pack_id)) is not None), None)
+
+    async def wait(self) -> str | None:
+        """The next id of an async iterable; None: there is none."""
+        assert self._later is not None
+        async for pack_id in self._later:
+            if (new := self._new(pack_id)) is not None:
+                return new
+        return None
+
+    def _new(self, pack_id: int | str) -> str | None:
+        checked = check_id("pack_id", pack_id)
+        if checked in self._seen:
+            return None
+        self._seen.add(checked)
+        return checked
+
+
+class Fetch:
+    """Many conversations, whole, each once, in completion order: an async iterator, to be closed with `aclose`.
+
+    No more than `concurrency` conversations are in flight or ready, and so many ids pulled; of what was read nothing is
+    kept but the ids. Made by `MessagesClient.fetch`.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        pack_ids: PackIds,
+        *,
+        concurrency: int,
+        limit: int,
+        mark: bool,
+        on_close: Callable[[Fetch], None],
+    ) -> None:
+        if isinstance(pack_ids, (str, bytes)) or not isinstance(pack_ids, (Iterable, AsyncIterable)):
+            raise ValueError("pack_ids must be an iterable or async iterable of pack ids")
+        if isinstance(pack_ids, Collection):
+            for pack_id in pack_ids:
+                check_id("pack_id", pack_id)
+        self._concurrency: Final = check_int("concurrency", concurrency, 1)
+        self._limit: Final = check_int("limit", limit, 1)
+        self._mark = mark
+        self._reader = reader
+        self._on_close = on_close
+        self._ids = _Ids(pack_ids)
+        self._more = True
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._pulling = False
+        self._ready: deque[Fetched] = deque()
+        self._failure: BaseException | None = None  # raised when all that was in flight before it has been yielded
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = self._busy = self._left = False
+
+    def __aiter__(self) -> Fetch:
+        return self
+
+    async def __anext__(self) -> Fetched:
+        if self._busy:
+            raise RuntimeError("a fetch has one consumer at a time")
+        if self._closed:
+            raise self._end()
+        self._reader.session.check_open()
+        self._busy = True
+        try:
+            while not self._closed:
+                self._start()
+                if self._ready:
+                    return self._ready.popleft()
+                if not self._under_way:
+                    break
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        finally:
+            self._waiter = None
+            self._busy = False
+        await self.aclose()
+        raise self._failure or self._end()
+
+    def _end(self) -> Exception:
+        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
+
+    async def _leave(self) -> None:
+        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self._closed
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End it: what is in flight is cancelled."""
+        self._closed = True
+        under_way = [*self._under_way]
+        for task in under_way:
+            task.cancel()
+        self._wake()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        self._ready.clear()
+        self._on_close(self)
+
+    def _start(self) -> None:
+        """Have as many reads in flight as there is room for."""
+        while self._more and not self._pulling and len(self._under_way) + len(self._ready) < self._concurrency:
+            if self._ids.at_once:
+                try:
+                    self._pulled(self._ids.pull())
+                except Exception as error:
+                    self._fail(error)
+            else:
+                self._pulling = True
+                self._spawn(self._pull())
+
+    async def _pull(self) -> None:
+        try:
+            self._pulled(await self._ids.wait())
+        except (Exception, asyncio.CancelledError) as error:
+            self._fail(error)
+        finally:
+            self._pulling = False
+            self._over()
+
+    def _pulled(self, pack_id: str | None) -> None:
+        if pack_id is None:
+            self._more = False
+        else:
+            self._spawn(self._read(pack_id))
+
+    async def _read(self, pack_id: str) -> None:
+        look = ConversationRead()
+        try:
+            await self._reader.walk(look, pack_id, self._limit, mark=self._mark)
+            self._ready.append(self._reader.conversation(look, pack_id, marked=self._mark))
+        except MessagesError as error:
+            self._ready.append(PackFailure(pack_id, error))
+        except (Exception, asyncio.CancelledError) as error:
+            self._fail(error)
+        finally:
+            self._over()
+
+    def _fail(self, error: BaseException) -> None:
+        """Begin nothing more: `error` is not the fault of one pack.
+
+        Such is a cancellation by somebody else: what it cut off must not look as if it had never been asked for.
+        """
+        if not self._closed:
+            self._failure = self._failure or error
+        self._more = False
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    def _over(self) -> None:
+        """The current task is over. Its callback would tell the consumer a turn of the loop later."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.discard(task)
+        self._wake()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task in self._under_way:  # cancelled before it began
+            self._under_way.discard(task)
+            self._fail(asyncio.CancelledError())
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

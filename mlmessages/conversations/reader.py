@@ -1,0 +1,194 @@
+"""Reading and marking conversations: the coroutines that the client, the drain and the inbox stand on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Final
+
+from attrs import define, evolve, field
+
+from ..api.arguments import describe
+from ..api.endpoints import Endpoints
+from ..api.notifications import Notification
+from ..api.paging import PageWalk, newest_first
+from ..errors import DecodeError, MessagesError
+from ..failpoints import failpoint
+from ..http.pipeline import Pipeline, RequestCount
+from ..models import Conversation, ConversationStatus, Message, MessagePage, UnreadListing
+
+_log: Final = logging.getLogger("mlmessages")
+_MISSED: Final = 50  # missed notifications in a page; 10 is the default, the most is unknown
+
+
+@define
+class ConversationRead:
+    """What a walk through a conversation has shown so far; it is true also where the walk raises.
+
+    `messages`: each once, in the server's order. `marked`: the ids that the answer to a marking request showed.
+    `unread_offsets`: where the pages begin that show a message of the counterparty as unread; without a page that was
+    itself marked, which may show what was so before. `pages`: how many were read.
+    """
+
+    messages: list[Message] = field(factory=list)
+    marked: set[str] = field(factory=set)
+    status: ConversationStatus | None = None
+    unread_offsets: list[int] = field(factory=list)
+    pages: int = 0
+
+
+class Reader:
+    """What one seller's conversations show."""
+
+    def __init__(self, session: Pipeline, endpoints: Endpoints, seller_id: str) -> None:
+        self.session: Final = session
+        self.seller_id: Final = seller_id
+        self._endpoints = endpoints
+        self._warned = False
+
+    async def unread(
+        self, role: str = "seller", user_id: int | str | None = None, tally: RequestCount | None = None
+    ) -> UnreadListing:
+        """The unread listing."""
+        listing = await self.session.execute(self._endpoints.unread(role, user_id), tally)
+        if user_id is None and listing.user_id not in (None, self.seller_id) and not self._warned:
+            self._warned = True  # which of a Global Selling seller's ids stands there is unknown: no error
+            # `show`: a line of the log is not the server's to write
+            _log.warning(
+                "the unread listing is of user %s, not of seller %s", describe(listing.user_id), self.seller_id
+            )
+        return listing
+
+    async def unread_count(self, pack_id: int | str) -> int:
+        """How many messages of one conversation count as unread."""
+        listing = await self.session.execute(self._endpoints.unread_of(pack_id))
+        return sum(row.count for row in listing.packs if row.pack_id == str(pack_id))
+
+    async def message(self, message_id: int | str, tally: RequestCount | None = None) -> Message:
+        """One message by its id."""
+        return await self.session.execute(self._endpoints.message(message_id), tally)
+
+    @property
+    def topic(self) -> str:
+        """The topic of this seller's notifications."""
+        return self._endpoints.topic
+
+    async def missed(
+        self, app_id: str, topic: str | None, tally: RequestCount | None = None
+    ) -> AsyncGenerator[Notification, None]:
+        """The notifications that nobody took, each once: page after page, until one shows nothing that is new."""
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            page = await self.session.execute(self._endpoints.missed(app_id, topic, _MISSED, offset), tally)
+            fresh = {key: row for row in page if (key := f"{row.id}\0{row.resource}\0{row.actions}") not in seen}
+            if not fresh:
+                return
+            seen.update(fresh)
+            offset += len(page)  # not the limit: this server gives fewer than asked for
+            for row in fresh.values():
+                yield row
+
+    async def page(
+        self,
+        pack_id: int | str,
+        limit: int,
+        offset: int = 0,
+        *,
+        mark: bool = False,
+        marked: set[str] | None = None,
+        tally: RequestCount | None = None,
+    ) -> MessagePage:
+        """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
+        marking.
+
+        `marked`: where the ids are added that the answer to a marking request shows.
+        """
+        try:
+            page = await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
+            if mark and marked is not None:
+                marked.update(row.id for row in page.messages)
+            return page
+        except DecodeError as error:
+            if not mark:
+                raise
+            unreadable = error
+        try:
+            return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=False), tally)
+        except MessagesError:
+            pass
+        raise unreadable  # and nothing that sounds as if it had not been executed
+
+    async def pages(
+        self, pack_id: int | str, limit: int, *, mark: bool = False, tally: RequestCount | None = None
+    ) -> AsyncGenerator[MessagePage, None]:
+        """The whole conversation page by page, each with the messages that no page before it showed; `mark`: the first
+        page marks.
+        """
+        walk = PageWalk(limit)
+        while not walk.done:
+            first = walk.pages == 0
+            page = await self.page(pack_id, limit, walk.offset, mark=mark and first, tally=tally)
+            fresh = walk.take(page)
+            if first or fresh:
+                yield page if fresh == page.messages else evolve(page, messages=fresh)
+
+    async def walk(
+        self,
+        look: ConversationRead,
+        pack_id: str,
+        limit: int,
+        *,
+        mark: bool = False,
+        until: Callable[[MessagePage], bool] | None = None,
+        tally: RequestCount | None = None,
+    ) -> None:
+        """Read the whole conversation into `look`, or up to the page for which `until` is true.
+
+        `mark`: the first page marks.
+        """
+        walk = PageWalk(limit)
+        while not walk.done:
+            offset, first = walk.offset, walk.pages == 0
+            page = await self.page(pack_id, limit, offset, mark=mark and first, marked=look.marked, tally=tally)
+            fresh = walk.take(page)
+            look.messages += fresh
+            look.pages += 1
+            look.status = look.status or page.conversation
+            failpoint("page read")
+            if not (mark and first) and self._unread(fresh):
+                look.unread_offsets.append(offset)
+            if until is not None and until(page):
+                return
+
+    async def mark_pages(
+        self,
+        look: ConversationRead,
+        pack_id: str,
+        limit: int,
+        offsets: Iterable[int],
+        *,
+        tally: RequestCount | None = None,
+    ) -> None:
+        """Mark the pages at `offsets`, for a server that marks no more than it returns.
+
+        It closes with one unmarked read of the first page. All that the answers show is added to `look`, where an id
+        may stand twice: one that is new there is data.
+        """
+        for offset, mark in [*((offset, True) for offset in offsets), (0, False)]:
+            page = await self.page(pack_id, limit, offset, mark=mark, marked=look.marked, tally=tally)
+            look.messages += page.messages
+            look.status = look.status or page.conversation
+            look.pages += 1
+            failpoint("page read")
+
+    def conversation(self, look: ConversationRead, pack_id: str, *, marked: bool) -> Conversation:
+        """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""
+        shown = {row.id: row for row in look.messages}
+        if len(shown) < len(look.messages):
+            shown.update({row.id: row for row in reversed(look.messages)})
+        messages = newest_first(shown.values())
+        return Conversation(pack_id, look.status, messages, tuple(self._unread(reversed(messages))), marked)
+
+    def _unread(self, messages: Iterable[Message]) -> list[Message]:
+        return [row for row in messages if row.read is None and row.sender_id != self.seller_id]

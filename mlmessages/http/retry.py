@@ -1,0 +1,174 @@
+"""What is sent again, and when: one policy, driven through backoff. The one place that knows backoff."""
+
+from __future__ import annotations
+
+import logging
+import random
+import warnings
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, Generic, TypeVar, cast
+
+import backoff
+from attrs import field, frozen
+
+from ..api.arguments import check_int, seconds
+from ..api.calls import Effect
+from ..api.outcomes import repeatable
+from ..errors import APIError, MessagesError, TransportError
+from ..events import SILENT, Events, RetryEvent, extra
+
+logging.getLogger("backoff").disabled = True
+_log: Final = logging.getLogger("mlmessages")
+T = TypeVar("T")
+
+
+@frozen
+class Retry:
+    """How often a request is repeated, where repeating is safe: by what is known of it, not by its verb.
+
+    `attempts`: requests at most, the first included. `base`, `cap`: the n-th wait is base, 2*base, 4*base … up to cap
+    seconds, and up to a quarter more at random. `deadline`: seconds from the start of the first attempt, sleeps
+    included, waiting for the budget not. The server's Retry-After is a floor; one beyond the deadline ends the retries
+    at once. Values out of range: `ValueError`.
+    """
+
+    attempts: int = field(default=6)
+    base: float = field(default=0.5)
+    cap: float = field(default=60.0)
+    deadline: float = field(default=300.0)
+
+    def __attrs_post_init__(self) -> None:
+        check_int("attempts", self.attempts, 1)
+        seconds("base", self.base)
+        seconds("cap", self.cap)
+        seconds("deadline", self.deadline)
+
+    def delay(self, n: int) -> float:
+        """Seconds to wait before the n-th retry (from 1), without the random part."""
+        return float(min(self.cap, self.base * 2 ** min(n - 1, 60)))
+
+
+class RetryBudget:
+    """A bucket of retries: 100 at the start, one more for each 5 answers.
+
+    It bounds storms and never touches a small script.
+    """
+
+    SIZE: Final = 100.0
+    PER_ANSWER: Final = 0.2
+
+    def __init__(self) -> None:
+        self._left = self.SIZE
+
+    def answered(self) -> None:
+        """One more answer came."""
+        self._left = min(self.SIZE, self._left + self.PER_ANSWER)
+
+    def take(self) -> bool:
+        """Take one retry; False: there is none left."""
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@frozen
+class FailedAttempt:
+    """An attempt that came to nothing: the error, and how many seconds the budget wants to be left alone.
+
+    `passing`: by what this very request means, it was not executed, and for a reason that passes.
+    """
+
+    error: MessagesError
+    wait: float = 0.0
+    passing: bool = False
+
+
+class RetryLoop(Generic[T]):
+    """One call on its way through its attempts.
+
+    `attempt` makes one and returns its result, or `Failed`. `elapsed` gives the seconds since the first attempt began,
+    without those spent waiting for the budget.
+    """
+
+    def __init__(
+        self,
+        policy: Retry,
+        quota: RetryBudget,
+        effect: Effect,
+        attempt: Callable[[], Awaitable[T | FailedAttempt]],
+        elapsed: Callable[[], float],
+        *,
+        events: Events = SILENT,
+    ) -> None:
+        self.result: T | FailedAttempt | None = None
+        self._policy = policy
+        self._quota = quota
+        self._effect = effect
+        self._attempt = attempt
+        self._elapsed = elapsed
+        self._events = events
+        self._retries = 0
+
+    async def run(self) -> T:
+        """The result of the first attempt that has one. Raises the error of the last attempt."""
+        result = await self._attempt()
+        if isinstance(result, FailedAttempt):  # only now does a call pay for the machinery of retries
+            self.result = result
+            await _retry(self)
+            result = cast("T | FailedAttempt", self.result)
+        if not isinstance(result, FailedAttempt):
+            self._quota.answered()
+            return result
+        if not (result.passing or repeatable(Effect.READ, result.error)):  # a refusal for good is an answer
+            self._quota.answered()
+        raise result.error
+
+    def next_wait(self) -> float | None:
+        """Seconds until the next attempt; None: there is none."""
+        assert isinstance(self.result, FailedAttempt)
+        error, left = self.result.error, self._policy.deadline - self._elapsed()
+        self._retries += 1
+        if self._retries >= self._policy.attempts or not (self.result.passing or repeatable(self._effect, error)):
+            return None
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        backing_off = self._policy.delay(self._retries)
+        least = max(backing_off, self.result.wait, retry_after or 0.0)
+        if least >= left or not self._quota.take():
+            return None
+        # Jitter only ever adds: Retry-After is a floor. And it leaves time for the attempt, which would else turn a
+        # refusal into an unknown outcome.
+        wait = least + min(backing_off * random.uniform(0, 0.25), (left - least) / 2)
+        event = RetryEvent(self._retries, wait, type(error).__name__)
+        # What a server says may quote what was written; what became of a request is told in our own words.
+        why = f"{event.error}: {error}" if isinstance(error, TransportError) else event.error
+        _log.info("retry %d in %.1f s after %s", event.attempt, event.wait, why, extra=extra(event))
+        self._events.emit(event)
+        return wait
+
+    async def again(self) -> RetryLoop[T]:
+        """The next attempt; the first time, the failure that is already there."""
+        if self._retries:
+            self.result = await self._attempt()
+        return self
+
+    @property
+    def failed(self) -> bool:
+        """True if the last attempt came to nothing."""
+        return isinstance(self.result, FailedAttempt)
+
+
+def _ask_policy() -> Generator[Any, Any, None]:  # backoff's types know nothing of what it sends in
+    """What backoff asks how long to sleep: it sends in what the last attempt returned."""
+    course = yield None
+    while (wait := course.next_wait()) is not None:
+        course = yield wait
+
+
+with warnings.catch_warnings():
+    # backoff asks `asyncio.iscoroutinefunction`, which Python 3.14 deprecates: not the user's business.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    # No jitter and no max_time of backoff's: both would undercut Retry-After [measured].
+    _retry: Final = backoff.on_predicate(_ask_policy, predicate=lambda course: course.failed, jitter=None, logger=None)(
+        RetryLoop.again
+    )

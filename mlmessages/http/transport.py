@@ -1,0 +1,283 @@
+"""Sending one request over HTTP, exactly once, and saying what is known if no answer came.
+
+The one place that knows aiohttp's client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from ..api.calls import Body, Fault, Request, Response, Sink
+from ..auth.source import Secret, TokenHistory
+from ..errors import AnswerLost, NotSent, TransportError
+
+MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer as decoded: a small gzip can be a large one
+MOST_OF_A_FILE: Final = 25 * 1024 * 1024  # documented: no attachment is larger
+_CHUNK: Final = 128 * 1024
+_LONG: Final = 16  # characters of a secret that can be no part of a word
+_COMMON: Final = 8  # letters of what may be one
+
+
+class _Dropped(Exception):
+    """The connection broke after the request had begun to leave."""
+
+
+async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """A middleware: aiohttp silently repeats a GET when a reused connection drops (measured: one call, two executions).
+
+    A marking GET must not be executed twice; an exception that aiohttp does not know is not repeated.
+    """
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise  # nothing was sent, and aiohttp does not repeat these
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+        pass
+    raise _Dropped
+
+
+class Transport:
+    """A session with one base URL: opened by `open`, or borrowed and then never closed."""
+
+    def __init__(self, base_url: str, session: aiohttp.ClientSession | None, timeout: float) -> None:
+        self._base_url = base_url
+        self._scheme, self._authority, self._prefix = urlsplit(base_url)[:3]
+        self._session = session
+        self._borrowed = session is not None
+        self._timeout = timeout
+        self._usual = _client_timeout(timeout)
+        self.record: Final = TokenHistory()
+
+    async def open(self) -> None:
+        """Make the session, unless one was lent."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # No limit here: the budget bounds what is in flight, and the timeout must not run while waiting for a
+                # connection.
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
+                timeout=self._usual,
+            )
+
+    async def close(self) -> None:
+        """Close the session, unless it was lent."""
+        if self._session is not None and not self._borrowed:
+            await self._session.close()
+
+    async def send(self, request: Request, token: Secret, time_left: float) -> Response:
+        """The answer, whatever its status. Raises `NotSent` or `AnswerLost`.
+
+        `time_left`: the attempt is cut short after so many seconds if that is less than the timeout.
+        """
+        timeout = self._usual if time_left >= self._timeout else _client_timeout(max(time_left, 0.001))
+        path, _, query = request.target.partition("?")
+        # From its parts: nearly every URL is a new one, and to split it again is the dearer half of making it.
+        url = URL.build(
+            scheme=self._scheme,
+            authority=self._authority,
+            path=self._prefix + path,
+            query_string=query,
+            encoded=True,
+        )
+        doubted = self.record.doubted(token)
+        response = await self._exchange(
+            request.method,
+            url,
+            headers=_headers(request, token),
+            payload=_payload(request.body),
+            timeout=timeout,
+            secrets=(token,),
+            sink=request.sink,
+        )
+        now = asyncio.get_running_loop().time() if doubted else 0.0
+        self.record.answered(token, response.status, doubted=doubted, now=now)
+        return response
+
+    async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
+        """The answer to a form, whatever its status; no refusal has a `Secret` of `form` in it.
+
+        It needs no access token. `base_url`: instead of the usual one. Raises `NotSent` or `AnswerLost`.
+        """
+        if self._session is None or self._session.closed:
+            raise NotSent("the client is closed")
+        url = URL((self._base_url if base_url is None else base_url) + path, encoded=True)
+        headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
+        payload = aiohttp.BytesPayload(urlencode(form).encode("ascii"))  # whose repr is silent
+        secrets = tuple(value for value in form.values() if isinstance(value, Secret))
+        return await self._exchange("POST", url, headers=headers, payload=payload, timeout=self._usual, secrets=secrets)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: dict[str, str],
+        payload: aiohttp.Payload | None,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own
+        secrets: tuple[Secret, ...],
+        sink: Sink | None = None,
+    ) -> Response:
+        assert self._session is not None
+        try:
+            answer = await self._session.request(
+                method,
+                url,
+                headers=headers,
+                data=payload,
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=timeout,
+                middlewares=(_only_once,),
+            )
+        except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
+            failure = _failure(error, timeout.total)
+        else:
+            return await self._response(answer, secrets, sink)
+        # Raised here, where the exception of aiohttp, which carries the request's headers, is nobody's context.
+        raise failure
+
+    async def _response(
+        self, answer: aiohttp.ClientResponse, secrets: tuple[Secret, ...], sink: Sink | None
+    ) -> Response:
+        fault = None
+        body = b""
+        try:
+            if sink is not None and 200 <= answer.status < 300 and not answer.content_type.endswith("json"):
+                fault = await _pour(answer, sink)
+            else:  # errors come as JSON, also where a file was asked for
+                body, fault = await _read(answer)
+        finally:
+            answer.close() if fault else answer.release()
+        if 200 <= answer.status < 300:
+            return Response(answer.status, body, answer.headers, fault)
+        # Whatever a refusal says, in its headers too, goes into an error message: it must not echo a secret.
+        headers = {name.lower(): _masked(value, secrets) for name, value in answer.headers.items()}
+        body = _masked(body.decode("latin-1"), secrets).encode("latin-1")  # whatever the bytes are
+        return Response(answer.status, body, headers, fault, time.time())
+
+
+def _masked(text: str, secrets: tuple[Secret, ...]) -> str:
+    """`text` without the `secrets`.
+
+    A short one, such as tests have, is looked for as a word of its own, and not if it is a common word: what a server
+    says of a token would become unreadable, and with it what to do.
+    """
+    for secret in secrets:
+        if len(secret) >= _LONG:
+            text = text.replace(secret, "***").replace(secret.replace("/", "\\/"), "***")  # some JSON escapes slashes
+        elif not (secret.isalpha() and len(secret) < _COMMON):
+            text = re.sub(rf"(?<![\w-]){re.escape(secret)}(?![\w-])", "***", text)
+    return text
+
+
+def _headers(request: Request, token: Secret) -> dict[str, str]:
+    headers = {
+        "Authorization": Secret("Bearer " + token),
+        "Accept": "application/json" if request.sink is None else "*/*",
+    }
+    if request.body is not None:
+        headers["Content-Type"] = request.body.content_type
+        if not isinstance(request.body.data, bytes):
+            headers["Content-Length"] = str(request.body.data.size)  # without it aiohttp would send it in chunks
+    return headers
+
+
+def _payload(body: Body | None) -> aiohttp.Payload | None:
+    """What aiohttp sends: in a wrapper whose repr is silent, for aiohttp's frames hold it and a traceback may show
+    them.
+    """
+    if body is None:
+        return None
+    if isinstance(body.data, bytes):
+        return aiohttp.BytesPayload(body.data)
+    return aiohttp.AsyncIterablePayload(body.data.chunks())
+
+
+async def _pour(answer: aiohttp.ClientResponse, sink: Sink) -> Fault | None:
+    """Give the body to `sink` piece by piece; what the sink raises passes, whatever it is."""
+    await sink.begin()
+    size = 0
+    while True:
+        try:
+            chunk = await answer.content.read(_CHUNK)
+        except (aiohttp.ClientError, OSError) as error:
+            return _broken(error)
+        if not chunk:
+            return None
+        size += len(chunk)
+        if size > MOST_OF_A_FILE:
+            return Fault.TOO_LARGE_FILE
+        await sink.write(chunk)
+
+
+def _broken(error: Exception) -> Fault:
+    return Fault.LATE if isinstance(error, TimeoutError) else Fault.CUT_OFF
+
+
+async def _read(answer: aiohttp.ClientResponse) -> tuple[bytes, Fault | None]:
+    """The decoded body, or why there is none; no more than `MOST_BYTES` are held."""
+    try:
+        length = answer.content_length
+        if length is not None and length <= MOST_BYTES and "Content-Encoding" not in answer.headers:
+            return await answer.read(), None
+        chunks, size = [], 0
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MOST_BYTES:
+                return b"", Fault.TOO_LARGE
+        return b"".join(chunks), None
+    except (aiohttp.ClientError, OSError) as error:
+        return b"", _broken(error)
+
+
+def _client_timeout(total: float) -> aiohttp.ClientTimeout:
+    # Connecting has to give up first: then it is known that nothing was sent.
+    connect = total * 0.9
+    return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, ceil_threshold=float("inf"))
+
+
+# What aiohttp raises before the first byte of a request leaves.
+_BEFORE_SENDING: Final = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.ServerFingerprintMismatch,
+    UnicodeError,  # a host name that the resolver cannot encode
+)
+
+
+def _why_unreached(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    return f"{type(error).__name__}: {error.strerror or 'failed'}"
+
+
+def _failure(error: Exception, timeout: float | None) -> TransportError:
+    """`error` in our own words; aiohttp's may quote headers or bytes of the answer."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        unreached = NotSent(f"no connection to {error.host}:{error.port}: {_why_unreached(error.os_error)}")
+        unreached.hint = "Is the base URL right, and is there a network?"
+        return unreached
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return NotSent("no connection in time")
+    if isinstance(error, _BEFORE_SENDING):
+        return NotSent(f"no connection: {type(error).__name__}")
+    if isinstance(error, TimeoutError):
+        return AnswerLost(f"no answer within {timeout:g} s")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return AnswerLost("the answer is not HTTP")
+    return AnswerLost("the connection was closed before the answer")

@@ -1,0 +1,381 @@
+"""`Inbox`: every unread conversation with one GET each, delivered until it is acknowledged, wherever the process is
+killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+from ..api.arguments import check_id, check_int, seconds
+from ..api.notifications import Notification
+from ..client import MessagesClient, reader_of
+from ..conversations.backlog import Pack
+from ..conversations.drain_loop import DrainLoop
+from ..conversations.reader import ConversationRead
+from ..errors import JournalError, MessagesError
+from ..journal.journal import Journal
+from ..models import ConversationStatus, InboxReport, Message, PackFailure
+from .ingest import Ingest, NewMessages
+from .notified import Doorbell
+from .service import Service, Settings
+
+_GRACE: Final = 5.0  # seconds that closing waits for requests that have left
+
+
+class Delivery:
+    """New messages of one conversation, to be acknowledged with `ack`.
+
+    - `pack_id`, `status`: the conversation's.
+    - `messages`: everything of it that was not delivered before, oldest first, whoever wrote it.
+    - `unread`: those of the counterparty that were not provably read before the pack was listed: it errs on the side of
+      new.
+    - `redelivered`: it may have been delivered before, by a process that ended before its acknowledgement.
+    """
+
+    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "status", "unread")
+
+    def __init__(self, intake: Ingest, news: NewMessages) -> None:
+        self._intake = intake
+        self._news = news
+        self.pack_id: Final[str] = news.pack_id
+        self.messages: Final[tuple[Message, ...]] = news.messages
+        self.unread: Final[tuple[Message, ...]] = tuple(row for row in news.messages if row.id in news.unread)
+        self.status: Final[ConversationStatus | None] = news.status
+        self.redelivered: Final[bool] = news.redelivered
+
+    def __repr__(self) -> str:
+        return f"Delivery(pack_id={self.pack_id!r}, {len(self.messages)} messages, redelivered={self.redelivered})"
+
+    async def ack(self) -> None:
+        """The consumer has it: durable on return, and not delivered again. Twice is once. Raises `JournalError`."""
+        await self._intake.acknowledge(self._news)
+
+
+class Inbox:
+    """The unread conversations of one seller, one GET each, nothing lost: an async context manager.
+
+    - `path`: the journal, an SQLite file of its own for each seller, readable by its owner alone.
+    - `concurrency`: how many conversations are read ahead at most; `limit`: messages asked for in a page.
+    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed; its pack is read again
+      then.
+    - `park_after`: the most GETs that a refused pack costs in one drain before it is parked.
+    - `verify`: ``"always"`` reads each conversation a second time, for servers that do not mark atomically.
+
+    Entering raises `JournalError` if the journal is another seller's, of a newer version, corrupt, in use, or cannot be
+    written. Nothing is marked then.
+    """
+
+    def __init__(
+        self,
+        client: MessagesClient,
+        path: str | PathLike[str],
+        *,
+        concurrency: int = 8,
+        limit: int = 50,
+        settle_time: float = 120.0,
+        park_after: int = 3,
+        verify: Literal["never", "always"] = "never",
+    ) -> None:
+        if verify not in ("never", "always"):
+            raise ValueError("verify must be 'never' or 'always'")
+        if not isinstance(client, MessagesClient):
+            raise ValueError("client must be a MessagesClient")
+        reader = reader_of(client)
+        self._reader = reader
+        self._session = reader.session
+        self._concurrency = check_int("concurrency", concurrency, 1)
+        self._journal = Journal(Path(path), reader.seller_id)
+        self._intake = Ingest(
+            reader,
+            self._journal,
+            limit=check_int("limit", limit, 1),
+            settle_time=seconds("settle_time", settle_time, zero=True),
+            park_after=check_int("park_after", park_after, 1),
+            verify=verify == "always",
+        )
+        self._doorbell = Doorbell(self._journal)
+        self._drain: InboxDrain | None = None
+        self._service: Service | None = None
+
+    async def __aenter__(self) -> Inbox:
+        self._session.check_open()
+        await self._journal.open()
+        try:
+            await self._intake.recover()
+        except BaseException:
+            await self._journal.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if self._service is not None:
+                await self._service.stopped()
+            if self._drain is not None:
+                await self._drain.leave()
+        finally:
+            await self._journal.close()
+
+    @property
+    def report(self) -> InboxReport:
+        """What was done so far, and what is owed."""
+        return self._intake.report
+
+    def drain(self) -> InboxDrain:
+        """Deliver until a listing that was sent after the last read shows nothing left but parked packs.
+
+        What a process before this one left unacknowledged comes first. A delivery that is not acknowledged is not
+        repeated in this process, and holds nobody up. One drain at a time: a new one takes over from one that was left
+        open, and `RuntimeError` if somebody waits for that one's next delivery.
+
+        Raises `DrainStalled` if parked packs fill the capped listing, `JournalError`, and the error of a listing, of
+        the token or of the connection; each ends the drain, and whatever was owed is still owed.
+        """
+        self._check_open()
+        if self._drain is not None:
+            self._drain.replace()
+        self._drain = InboxDrain(self._intake, self._journal, self._concurrency, self._drain)
+        return self._drain
+
+    def _check_open(self) -> None:
+        self._session.check_open()
+        if not self._journal.is_open:
+            raise RuntimeError("the inbox is not open: use `async with`")
+
+    # -- a service --
+
+    async def run(
+        self,
+        handler: Callable[[Delivery], Awaitable[object]],
+        *,
+        interval: float = 60.0,
+        attempts: int = 12,
+        grace: float = 10.0,
+        app_id: int | str | None = None,
+    ) -> None:
+        """Deliver for ever: first what is unread, then what notifications tell of and a listing shows every `interval`
+        seconds.
+
+        `handler` is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
+        Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered`, from the
+        journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is one of the `dead_letters`.
+        The others go on.
+
+        A notified message that is in no read of its conversation a minute later is looked up by its id. `app_id`: the
+        application's, to ask for the notifications of the last two days that nobody took.
+
+        SIGTERM (where nobody else handles it) and cancellation stop it: no conversation is claimed any more, what is in
+        flight has `grace` seconds, and what was not acknowledged is delivered by the next run. Whatever passes is
+        waited for: no connection, a server error, a listing that parked packs fill. Raises `JournalError`, and what
+        does not pass: the refusal of a listing or of the token.
+        """
+        if not callable(handler):
+            raise ValueError("handler must be callable")
+        settings = Settings(
+            self._concurrency,
+            seconds("interval", interval),
+            check_int("attempts", attempts, 1),
+            seconds("grace", grace, zero=True),
+            check_id("app_id", app_id) if app_id is not None else None,
+        )
+
+        async def hand_over(news: NewMessages) -> None:
+            answer = handler(Delivery(self._intake, news))
+            if inspect.isawaitable(answer):
+                await answer
+
+        self._check_open()
+        with self.drain().held() as drain:
+            self._service = Service(
+                drain=drain,
+                doorbell=self._doorbell,
+                intake=self._intake,
+                journal=self._journal,
+                reader=self._reader,
+                hand_over=hand_over,
+                settings=settings,
+            )
+            try:
+                await self._service.run()
+            finally:
+                self._service = None
+
+    async def notify(self, notification: Notification) -> None:
+        """Take a notification in: durable on return, and no request is sent here. Raises `JournalError`.
+
+        It rings for a listing in `run`, now or when that begins. One that only says that something was read, that names
+        no message, or one that is known changes nothing.
+        """
+        if not isinstance(notification, Notification):
+            raise ValueError("notification must be a Notification")
+        self._check_open()
+        await self._doorbell.take(notification)
+
+    @property
+    def seller_id(self) -> str:
+        """Whose conversations these are."""
+        return self._reader.seller_id
+
+    async def dead_letters(self) -> tuple[PackFailure, ...]:
+        """The packs with messages that the handler of `run` failed at too often, which it is not given any more.
+
+        They are in the journal: `retry_dead_letters` gives them to the handler again, and `drain`, in a new process,
+        delivers them with all else that is not acknowledged.
+        """
+        self._check_open()
+        errors = dict((await self._journal.buried()).values())
+        return tuple(
+            PackFailure(pack_id, MessagesError(f"the handler raised {error}")) for pack_id, error in errors.items()
+        )
+
+    async def retry_dead_letters(self) -> int:
+        """Give them to the handler of the next `run` again; how many messages they are. Not while one runs."""
+        self._check_open()
+        if self._service is not None:
+            raise RuntimeError("stop `run` first")
+        return await self._journal.unbury()
+
+
+class InboxDrain:
+    """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
+
+    def __init__(self, intake: Ingest, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._concurrency = concurrency
+        self._before = before  # it may have been left open by a `break`
+        self._busy = self._replaced = self._left = False
+        intake.begin()
+        self._rounds: DrainLoop[tuple[NewMessages | None, ConversationRead]] = DrainLoop(
+            intake.backlog,
+            unread=intake.unread,
+            look=intake.look,
+            looked=intake.looked,
+            failed=intake.failed,
+            refusals=lambda: intake.refusals,
+        )
+
+    @property
+    def rounds(self) -> DrainLoop[tuple[NewMessages | None, ConversationRead]]:
+        """The engine."""
+        return self._rounds
+
+    @contextmanager
+    def held(self) -> Iterator[InboxDrain]:
+        """A service does what a consumer would."""
+        self._busy = True
+        try:
+            yield self
+        finally:
+            self._busy = False
+
+    @property
+    def closed(self) -> bool:
+        """True if it is over."""
+        return self._rounds.closed
+
+    def replace(self) -> None:
+        """Another drain takes over. `RuntimeError` where somebody waits for this one's next delivery."""
+        if self._busy:
+            raise RuntimeError("an inbox has one drain at a time: close the other one first")
+        self._replaced = not self.closed
+
+    def __aiter__(self) -> InboxDrain:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        if self._busy:
+            raise RuntimeError("a drain has one consumer at a time")
+        if self._replaced:
+            raise RuntimeError("another drain of this inbox has taken over")
+        if self.closed:
+            raise self._end()
+        self._busy = True
+        try:
+            news = await self._next()
+        except Exception:
+            await self.aclose()
+            raise
+        finally:
+            self._busy = False
+        if news is None:
+            await self.aclose()
+            raise self._end()
+        self._intake.hand_out(news)
+        return Delivery(self._intake, news)
+
+    def _end(self) -> Exception:
+        return RuntimeError("the inbox is closed") if self._left else StopAsyncIteration()
+
+    async def leave(self) -> None:
+        """Close it because the inbox is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        self._left = self._left or not self.closed
+        await self.aclose()
+
+    async def _close_before(self) -> None:
+        if self._before is not None:
+            await self._before.aclose()
+            self._before = None
+
+    async def _next(self) -> NewMessages | None:
+        await self._close_before()
+        if (news := await self._intake.left_over()) is not None:
+            return news
+        ready = self._intake.ready
+        while not ready and not self.closed and await self._rounds.advance(self._concurrency):
+            pass
+        if not ready or self.closed:
+            return None
+        news = ready.popleft()
+        self._rounds.look_ahead(self._concurrency - len(ready))
+        return news
+
+    async def aclose(self) -> None:
+        """End the drain: no pack is claimed any more, and what has left gets a few seconds to be answered and stored.
+
+        What was stored and not handed over comes in the next drain.
+        """
+        await self._close_before()
+        if self.closed and not self._rounds.looks:
+            return
+        self._rounds.closed = True
+        looks = dict(self._rounds.looks)  # all of them: a consumer that is waiting meanwhile takes out those that end
+        for task, pack in looks.items():
+            if not self._intake.in_doubt(pack):
+                task.cancel()
+        if looks:
+            await asyncio.wait(looks, timeout=_GRACE)
+        for task, pack in looks.items():
+            await self._settle(task, pack)
+        with suppress(JournalError):  # closing the inbox says so
+            await self._journal.purge()
+
+    async def _settle(self, task: asyncio.Task[tuple[NewMessages | None, ConversationRead]], pack: Pack) -> None:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        # The pack is owed again, or parked, whatever it was; if the journal is broken, it has the claim, as of a dead
+        # process. Why the drain ended is told already.
+        with suppress(Exception):
+            if task.cancelled():
+                self._rounds.looks.pop(task, None)
+                await self._intake.given_up(pack)
+            else:
+                await self._rounds.settle(task)
+
+    async def __aenter__(self) -> InboxDrain:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,416 @@
+"""The protocol that loses nothing: a pack is claimed durably, marked and read, stored, and only then delivered.
+
+The rules are those of a write-ahead log. The intent is on the disk before the first byte of a marking GET leaves. A
+pack is done only in the transaction that stores every id of its walk. What is new is what is not in the ledger of ids:
+never what a date, a count or ``read`` says. A claim whose outcome is unknown waits until it can no longer be executed,
+and is then read again; so is the claim of a dead process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Collection, Coroutine, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, TypeVar
+
+from attrs import define, frozen
+
+from .. import errors
+from ..api import convert
+from ..api.paging import descending, newest_first
+from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, still_listed
+from ..conversations.reader import ConversationRead, Reader
+from ..errors import (
+    AuthError,
+    DecodeError,
+    JournalError,
+    MessagesError,
+    NotFound,
+    NotSent,
+    RateLimited,
+    StillListed,
+    Unauthorized,
+)
+from ..events import DeliveryEvent, Events, ParkEvent, extra
+from ..failpoints import failpoint
+from ..http.pipeline import RequestCount
+from ..journal.journal import PARKED, Entry, Journal, Row
+from ..models import ConversationStatus, InboxReport, Message, UnreadListing
+
+T = TypeVar("T")
+_log: Final = logging.getLogger("mlmessages")
+_RACE: Final = (
+    5.0  # seconds between two tries at a 404: a pack may be listed before it can be read [observed of messages]
+)
+_FIRST_PARKING: Final = 3600.0  # seconds; doubled each time
+_LONGEST_PARKING: Final = 24 * 3600.0
+_MOST_UNKNOWN: Final = 5
+
+
+@frozen
+class NewMessages:
+    """What is new of one pack, oldest first; `unread`: the ids that `Delivery.unread` names."""
+
+    pack_id: str
+    messages: tuple[Message, ...]
+    unread: frozenset[str]
+    status: ConversationStatus | None
+    redelivered: bool = False
+
+
+@define(eq=False)
+class _Owed:
+    """What the journal knows of a pack beside the backlog."""
+
+    listed_at: float | None = None  # by the server's clock
+    doubtful: bool = False  # it may have been marked by a request that nobody saw answered
+    parkings: int = 0
+
+
+class Ingest:
+    """What one inbox owes: the backlog in memory, the journal on the disk, and the way between them."""
+
+    def __init__(
+        self, reader: Reader, journal: Journal, *, limit: int, settle_time: float, park_after: int, verify: bool
+    ) -> None:
+        self.backlog: Final = Backlog(settle_time)
+        self.ready: Final[deque[NewMessages]] = deque()
+        self.conversations = self.messages = 0
+        self._reader = reader
+        self._journal = journal
+        self._limit = limit
+        self._settle_time = settle_time
+        self._park_after = park_after
+        self._verify = verify
+        self._requests = 0
+        self._listings = RequestCount()
+        self._tallies: dict[str, RequestCount] = {}  # of the packs that are being looked at
+        self._owed: dict[str, _Owed] = {}
+        self._parked: dict[Pack, float] = {}  # until when, by the loop's clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._left_over: deque[str] = deque()  # packs that a process before this one did not get acknowledged
+
+    # -- what a process before this one left --
+
+    async def recover(self) -> None:
+        """Take up what is owed.
+
+        Whoever made the claims is dead: their outcome is unknown, and the wait runs from now.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._journal.reopen_claims(time.time() + self._settle_time)
+        for row in await self._journal.rows():
+            self._restore(row)
+        self._left_over.extend(await self._journal.undelivered())
+
+    def _restore(self, row: Row) -> None:
+        pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=bool(row.doubtful))
+        self._owed[row.pack_id] = _Owed(row.listed_at, bool(row.doubtful), row.attempts)
+        # At the most the longest: a wall clock that jumped must not make it wait for ever.
+        longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, _RACE)
+        wait = min(row.not_before - time.time(), longest)
+        due = asyncio.get_running_loop().time() + wait
+        if wait > 0 and row.state == PARKED:
+            self.backlog.restore(pack, State.SET_ASIDE, error=errors.load(row.error))
+            self._parked[pack] = due
+        elif wait > 0:
+            self.backlog.restore(pack, State.WAITING, due=due)
+        else:
+            self.backlog.restore(pack, State.OPEN)
+
+    def begin(self) -> None:
+        """A drain begins: packs that were parked long enough are tried again."""
+        self.backlog.begin()
+        now = asyncio.get_running_loop().time()
+        for pack in [pack for pack, until in self._parked.items() if until <= now]:
+            del self._parked[pack]
+            if pack.state is State.SET_ASIDE:
+                pack.fruitless = 0
+                self.backlog.reopen(pack)
+
+    async def left_over(self) -> NewMessages | None:
+        """The next of what was stored and not acknowledged before this process; it may have been delivered."""
+        entries: list[Entry] = []
+        while not entries:  # it may have been acknowledged meanwhile
+            if not self._left_over:
+                return None
+            entries, status = await self._journal.entries(self._left_over[0])
+            pack_id = self._left_over.popleft()
+        # Oldest first, though several looks may have stored them.
+        messages = newest_first(convert.stored_message(entry.raw, pack_id) for entry in reversed(entries))[::-1]
+        unread = frozenset(entry.id for entry in entries if entry.unread)
+        return NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered=True)
+
+    # -- the protocol --
+
+    async def unread(self) -> UnreadListing:
+        """The listing, when every pack of it is owed."""
+        listing = await self._reader.unread(tally=self._listings)
+        listed_at = self._server_time()
+        rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in listing.packs}
+        # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
+        owed = [row for row in rows.values() if self.backlog.state(row[0]) is not State.LAGGING]
+        await self._journal.listed([*owed, *self._unlisted(listing)], listed_at)
+        failpoint("listed")
+        for pack_id in rows:
+            if self.backlog.state(pack_id) in (None, State.DONE):
+                self._owed[pack_id] = _Owed(listed_at)
+        return listing
+
+    def _unlisted(self, listing: UnreadListing) -> list[tuple[str, int, str | None]]:
+        """Packs with hidden messages that have left the listing: when they are back, something has changed."""
+        shown = {row.pack_id for row in listing.packs}
+        return [
+            (pack.pack_id, 0, pack.resource)
+            for pack in self._parked
+            if isinstance(pack.error, StillListed) and pack.count and pack.pack_id not in shown and not listing.capped
+        ]
+
+    def _server_time(self) -> float | None:
+        """The server's clock when it sent the last answer, in POSIX seconds."""
+        try:
+            return parsedate_to_datetime(self._reader.session.date or "").timestamp()
+        except (TypeError, ValueError):
+            return None
+
+    async def look(self, pack: Pack) -> tuple[NewMessages | None, ConversationRead]:
+        """Claim a pack, mark and read it, store what it shows; what of that is new."""
+        tally = self._tallies[pack.pack_id] = RequestCount()
+        try:
+            look = await self._marked(pack, tally)
+            news = await to_the_end(self._store(pack, look))
+        except MessagesError:
+            raise
+        except Exception:  # of a token source
+            await self.given_up(pack)
+            raise
+        failpoint("stored")
+        return news, look
+
+    async def _marked(self, pack: Pack, tally: RequestCount) -> ConversationRead:
+        await self._journal.claim(pack.pack_id)
+        failpoint("claimed")
+        look = ConversationRead()
+        if pack.by_pages:
+            await self._reader.mark_pages(look, pack.pack_id, self._limit, pack.unread_offsets, tally=tally)
+        else:
+            await self._reader.walk(look, pack.pack_id, self._limit, mark=True, tally=tally)
+        failpoint("read")
+        if self._verify:  # what came inside the server's read-and-mark step, if that is not atomic
+            again, known = ConversationRead(), {row.id for row in look.messages}
+            await self._reader.walk(
+                again,
+                pack.pack_id,
+                self._limit,
+                # Unless the newest are seen to come first, what is new may stand on the last page.
+                until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
+                tally=tally,
+            )
+            look.messages += again.messages
+        return look
+
+    async def _store(self, pack: Pack, look: ConversationRead) -> NewMessages | None:
+        messages = newest_first({row.id: row for row in reversed(look.messages)}.values())[::-1]
+        unread = self._unread(pack, messages)
+        entries = [Entry(row.id, convert.dump_raw(row.raw), row.id in unread) for row in messages]
+        fresh = set(await self._journal.read(pack.pack_id, entries, convert.dump_status(look.status)))
+        if not fresh:
+            return None
+        return NewMessages(pack.pack_id, tuple(row for row in messages if row.id in fresh), unread, look.status)
+
+    def _unread(self, pack: Pack, messages: Collection[Message]) -> frozenset[str]:
+        """The counterparty's messages, but for those that were provably read before the pack was listed.
+
+        The proof takes two clocks that agree: the server's when it sent the listing, and its dates in this
+        conversation, where a later message of the counterparty came after the read. After an unknown outcome there is
+        none: that request may have been the read.
+        """
+        theirs = self._theirs(messages)
+        owed = self._owed[pack.pack_id]
+        last = max((row.created for row in theirs if row.created is not None), default=None)
+        if owed.doubtful or owed.listed_at is None or last is None:
+            return frozenset(row.id for row in theirs)
+        before = min(last, datetime.fromtimestamp(owed.listed_at - 1, UTC))
+        return frozenset(row.id for row in theirs if row.read is None or row.read >= before)
+
+    def _theirs(self, messages: Iterable[Message]) -> list[Message]:
+        return [row for row in messages if not row.is_from(self._reader.seller_id)]
+
+    # -- what became of a look: memory first, then the journal, which writes in the order of the calls. A consumer that
+    # is cancelled at the await leaves nothing half done --
+
+    async def looked(self, pack: Pack, shown: tuple[NewMessages | None, ConversationRead]) -> None:
+        """It was stored: deliver what is new, or find out why the pack is listed again."""
+        news, look = shown
+        self._forget_tally(pack)
+        # What comes next was not in the listing that is behind us.
+        self._owed[pack.pack_id] = _Owed(parkings=self._owed[pack.pack_id].parkings)
+        if news is not None:
+            self.ready.append(news)
+        pack.by_pages = False  # the next look walks again: a page by page one finds nothing on other pages
+        offsets = tuple(look.unread_offsets)
+        if offsets and offsets != pack.unread_offsets:
+            pack.fruitless = 0
+        following = listed_again(
+            unknown_ids=not pack.seen or (news is not None and bool(self._theirs(news.messages))),
+            mark_unknown=False,  # the look was itself a mark, and was answered
+            unread_beyond=bool(offsets),
+            fruitless=pack.fruitless,
+        )
+        pack.seen, pack.mark_unknown, pack.unknown_marks = True, False, 0
+        if following is Next.MARK_PAGES:
+            pack.by_pages, pack.unread_offsets = True, offsets
+            self.backlog.reopen(pack)
+        elif following is Next.LOOK_AGAIN:
+            self.backlog.lagging(pack, asyncio.get_running_loop().time())
+        elif following is Next.SET_ASIDE:
+            await self._park(pack, still_listed(pack))
+        else:
+            pack.fruitless = 0
+            del self._owed[pack.pack_id]
+            self.backlog.marked(pack)
+
+    async def failed(self, pack: Pack, error: MessagesError) -> None:
+        """It was not stored. Raises `error` where it is not the pack's own: the pack is still owed."""
+        in_doubt = self._forget_tally(pack)
+        pack.tries += 1
+        pack.by_pages = False
+        now = asyncio.get_running_loop().time()
+        if isinstance(error, JournalError):  # on the disk the claim stands; here it is owed as one of a dead process
+            self._put_back(pack, in_doubt=in_doubt)
+            raise error
+        if isinstance(error, DecodeError):
+            self._owed[pack.pack_id].doubtful |= in_doubt
+            await self._park(pack, error)
+        elif in_doubt and pack.unknown_marks >= _MOST_UNKNOWN:
+            await self._park(pack, error)
+        elif in_doubt:
+            self.backlog.mark_unknown(pack, error, now)
+            await self._reopen(pack, self._settle_time, doubtful=True)
+        elif isinstance(error, NotFound) and pack.tries < self._park_after:
+            self.backlog.again(pack, now + _RACE)
+            await self._reopen(pack, _RACE)
+        elif isinstance(error, (NotSent, RateLimited, AuthError, Unauthorized)):
+            self.backlog.reopen(pack)
+            await self._reopen(pack)
+            raise error
+        else:
+            await self._park(pack, error)
+
+    def in_doubt(self, pack: Pack) -> bool:
+        """True if a request has left that may mark this pack."""
+        tally = self._tallies.get(pack.pack_id)
+        return tally is not None and tally.in_doubt
+
+    async def given_up(self, pack: Pack) -> None:
+        """Its look came to no end."""
+        if pack.state is State.TAKEN:
+            in_doubt = self._forget_tally(pack)
+            self._put_back(pack, in_doubt=in_doubt)
+            await self._reopen(pack, self._settle_time if in_doubt else 0.0, doubtful=in_doubt)
+
+    def _put_back(self, pack: Pack, *, in_doubt: bool) -> None:
+        if in_doubt:
+            self._owed[pack.pack_id].doubtful = pack.mark_unknown = True
+            self.backlog.again(pack, asyncio.get_running_loop().time() + self._settle_time)
+        else:
+            self.backlog.reopen(pack)
+
+    def found(self, news: NewMessages) -> None:
+        """A message was read by its id, and is stored: hand it over, and look at its pack again, if that was given up
+        because nothing explained what is hidden in it.
+        """
+        self.ready.append(news)
+        for pack in [pack for pack in self._parked if pack.pack_id == news.pack_id]:
+            if isinstance(pack.error, StillListed):
+                del self._parked[pack]
+                self._owed.setdefault(pack.pack_id, _Owed())
+                pack.fruitless = 0
+                self.backlog.reopen(pack)
+
+    def count(self, tally: RequestCount) -> None:
+        """Requests that no pack was looked at with."""
+        self._requests += tally.requests
+
+    def hand_out(self, news: NewMessages, attempt: int = 1) -> None:
+        """It is handed over, for the `attempt`-th time."""
+        if attempt == 1:
+            self.conversations += 1
+            self.messages += len(news.messages)
+        failpoint("delivered")
+        self.events.emit(DeliveryEvent(news.pack_id, len(news.messages), news.redelivered, attempt))
+
+    async def acknowledge(self, news: NewMessages) -> None:
+        """The consumer has it: on the disk when this returns."""
+        await self._journal.acknowledge(news.pack_id, [row.id for row in news.messages])
+        failpoint("acknowledged")
+
+    async def _reopen(self, pack: Pack, wait: float = 0.0, *, doubtful: bool = False) -> None:
+        owed = self._owed[pack.pack_id]
+        owed.doubtful |= doubtful
+        await self._journal.reopen(pack.pack_id, time.time() + wait if wait else 0.0, doubtful=owed.doubtful)
+
+    async def _park(self, pack: Pack, error: MessagesError) -> None:
+        owed = self._owed[pack.pack_id]
+        owed.parkings += 1
+        wait = min(_FIRST_PARKING * 2.0 ** min(owed.parkings - 1, 10), _LONGEST_PARKING)
+        self.backlog.failed(pack, error)
+        event = ParkEvent("pack", pack.pack_id, type(error).__name__, wait)
+        _log.info("pack %s is parked: %s", pack.pack_id, event.error, extra=extra(event))
+        self.events.emit(event)
+        self._parked[pack] = asyncio.get_running_loop().time() + wait
+        await self._journal.park(
+            pack.pack_id, pack.count, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
+        )
+
+    def _forget_tally(self, pack: Pack) -> bool:
+        """End the account of a look; True if a request of it may have marked the pack."""
+        tally = self._tallies.pop(pack.pack_id, None)
+        if tally is None:
+            return False
+        self._requests += tally.requests
+        return tally.in_doubt
+
+    # -- to look at --
+
+    @property
+    def report(self) -> InboxReport:
+        """What was done so far, and what is owed."""
+        waits_until = None
+        if self._loop is not None and (due := self.backlog.waits_until) is not None:
+            left = max(due - self._loop.time(), 0)
+            waits_until = datetime.now(UTC) + timedelta(seconds=left)
+        return InboxReport(
+            self.conversations,
+            self.messages,
+            self._listings.requests,
+            self._listings.requests + self._requests + sum(tally.requests for tally in self._tallies.values()),
+            self.backlog.owed,
+            self.backlog.waiting,
+            waits_until,
+            self.backlog.set_aside,
+        )
+
+    @property
+    def events(self) -> Events:
+        """Where events go."""
+        return self._reader.session.events
+
+    @property
+    def refusals(self) -> int:
+        """How many 429s there were."""
+        return self._reader.session.limits.refusals
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns, also where the caller is cancelled meanwhile: what is stored is delivered."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()

@@ -1,0 +1,185 @@
+"""Notifications as a doorbell and a checksum: each rings for a listing, and its message must be known a minute later.
+
+A notification is anybody's word. What it can cause is bounded: rows in the journal, one listing in five seconds, and
+one fiftieth of the request budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define
+
+from ..api import convert
+from ..api.notifications import Notification
+from ..conversations.reader import Reader
+from ..errors import AuthError, MessagesError, NotFound, RateLimited, TransportError, Unauthorized
+from ..events import ParkEvent, extra
+from ..failpoints import failpoint
+from ..http.pipeline import RequestCount
+from ..journal.journal import Entry, Journal, PendingCheck
+from .ingest import Ingest, NewMessages, to_the_end
+
+_log: Final = logging.getLogger("mlmessages")
+CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message
+_TRIES: Final = 5
+_SHARE: Final = 0.02  # of the budget of reads, for looking messages up
+_MOST_PENDING: Final = 20_000
+_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
+
+
+@define(eq=False)
+class _Check:
+    """When a message is looked for, by the loop's clock, and how often it was."""
+
+    due: float
+    tries: int = 0
+
+
+class Doorbell:
+    """Takes notifications in, whether or not somebody listens; `rung`: since the last listing was sent."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.rung = False
+        self.pending: Final[dict[str, _Check]] = {}
+        self.listener: Callable[[], None] | None = None
+        self._journal = journal
+        self._taking: set[asyncio.Task[None]] = set()
+        self._warned_at = float("-inf")
+
+    async def take(self, notification: Notification) -> None:
+        """One durable insert; a message that is known, or was named before, changes nothing. Raises `JournalError`."""
+        id_ = notification.message_id
+        if id_ is None or notification.is_receipt:
+            return
+        taking = asyncio.create_task(self._take(id_))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taken)
+        await asyncio.shield(taking)  # who is in a hurry gives up the wait alone, or it would be written and not rung
+
+    def _taken(self, task: asyncio.Task[None]) -> None:
+        self._taking.discard(task)
+        if not task.cancelled():
+            task.exception()  # its caller may be gone
+
+    async def _take(self, id_: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if len(self.pending) >= _MOST_PENDING:
+            self._warn(now)
+        elif await self._journal.notice(id_, time.time() + CHECKED_AFTER):
+            failpoint("notified")
+            if self.listener is not None:
+                self.pending.setdefault(id_, _Check(now + CHECKED_AFTER))
+        else:
+            return
+        self.rung = True
+        if self.listener is not None:
+            self.listener()
+
+    def _warn(self, now: float) -> None:
+        if now - self._warned_at >= CHECKED_AFTER:
+            self._warned_at = now
+            _log.warning(
+                "%d notifications name messages that are not known: are they forged? The listings go on; new ones are"
+                " not written down",
+                len(self.pending),
+            )
+
+
+class MissingMessageCheck:
+    """The checksum: looks each notified message up that no listing has led to."""
+
+    def __init__(
+        self, doorbell: Doorbell, journal: Journal, intake: Ingest, reader: Reader, changed: Callable[[], None]
+    ) -> None:
+        self._changed = changed
+        self._pending = doorbell.pending
+        self._journal = journal
+        self._intake = intake
+        self._reader = reader
+        limits = reader.session.limits
+        self._period = limits.period
+        self._most = max(1, int(limits.reads * _SHARE))  # requests in a period
+        self._sent: deque[float] = deque(maxlen=self._most)  # when the last ones were
+
+    async def run(self) -> None:
+        """For ever. Raises `JournalError`."""
+        loop = asyncio.get_running_loop()
+        for notice in await self._journal.notices(time.time() - _KEPT):
+            if not notice.parked:  # at the most the longest: a wall clock that jumped must not make it wait for ever
+                wait = min(notice.not_before - time.time(), _wait_after(_TRIES))
+                self._pending.setdefault(notice.message_id, _Check(loop.time() + max(wait, 0), notice.tries))
+        while True:
+            await self._check(loop.time())
+            now = loop.time()
+            # What is notified meanwhile is not due before this is over.
+            wait = min([CHECKED_AFTER, *(check.due - now for check in self._pending.values())])
+            await asyncio.sleep(max(wait, self._budget_opens_in(now) if wait <= 0 else 0.0))
+
+    def _budget_opens_in(self, now: float) -> float:
+        if len(self._sent) < self._most:
+            return 0.0
+        return max(self._sent[0] + self._period - now, 0.0)
+
+    async def _check(self, now: float) -> None:
+        """Strike off what is known by now; look one of the others up."""
+        due = [id_ for id_, check in self._pending.items() if check.due <= now]
+        if not due:
+            return
+        for id_ in await self._journal.settle(due):
+            self._pending.pop(id_, None)
+        missing = next((id_ for id_ in due if id_ in self._pending), None)
+        if missing is not None and not self._budget_opens_in(now):
+            await self._look_up(missing, self._pending[missing])
+
+    async def _look_up(self, id_: str, check: _Check) -> None:
+        tally = RequestCount()
+        try:
+            message = await self._reader.message(id_, tally)
+            if message.pack_id is None:
+                raise NotFound(404, message="the message names no pack")
+        except (TransportError, RateLimited, AuthError, Unauthorized):
+            check.due = asyncio.get_running_loop().time() + CHECKED_AFTER  # says nothing about the message
+        except MessagesError as error:
+            await self._again(id_, check, error)
+        else:
+            unread = not message.is_from(self._reader.seller_id)
+            news = NewMessages(message.pack_id, (message,), frozenset([message.id] if unread else []), None)
+            await to_the_end(self._keep(id_, news, Entry(message.id, convert.dump_raw(message.raw), unread)))
+        finally:
+            self._sent.extend([asyncio.get_running_loop().time()] * tally.requests)
+            self._intake.count(tally)
+
+    async def _keep(self, id_: str, news: NewMessages, entry: Entry) -> None:
+        fresh = await self._journal.found(news.pack_id, entry, id_)
+        failpoint("found")
+        self._pending.pop(id_, None)
+        if fresh:
+            _log.info("a notified message was in no read of its conversation, and was looked up")
+            self._intake.found(news)
+            self._changed()
+
+    async def _again(self, id_: str, check: _Check, error: MessagesError) -> None:
+        """It may be there later, but not for ever: its notification may be older than it is [documented], or forged."""
+        check.tries += 1
+        parked = check.tries >= _TRIES
+        wait = _wait_after(check.tries)
+        check.due = asyncio.get_running_loop().time() + wait
+        if parked:
+            del self._pending[id_]
+            event = ParkEvent("notification", id_, type(error).__name__, None)
+            _log.warning(
+                "a notified message did not appear in %d tries: %s", check.tries, event.error, extra=extra(event)
+            )
+            self._intake.events.emit(event)
+        await self._journal.look_later(PendingCheck(id_, check.tries, time.time() + wait, parked))
+
+
+def _wait_after(tries: int) -> float:
+    """Seconds from the n-th try to the next: in all, a quarter of an hour."""
+    return CHECKED_AFTER * 2.0 ** max(tries - 1, 0)

@@ -1,0 +1,469 @@
+"""What `Inbox.run` does: reads for ever, hands over, repeats what the handler failed at, and ends well.
+
+One loop decides what is asked next. Notifications, a timer and the backlog ask for listings; no two leave within five
+seconds. Each conversation is handed over by a task of its own, one at a time for each pack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve, frozen
+
+from ..api import convert
+from ..conversations.backlog import Step
+from ..conversations.drain_loop import DrainLoop
+from ..conversations.reader import ConversationRead, Reader
+from ..errors import DecodeError, JournalError, MessagesError, RateLimited, ServerError, TransportError
+from ..events import ParkEvent, extra
+from ..http.pipeline import RequestCount
+from ..journal.journal import FailedDelivery, Journal
+from .ingest import Ingest, NewMessages
+from .notified import Doorbell, MissingMessageCheck
+
+if TYPE_CHECKING:
+    from .inbox import InboxDrain
+
+_log: Final = logging.getLogger("mlmessages")
+_PACE: Final = 5.0  # seconds between two listings
+_PACE_STALLED: Final = 60.0  # where parked packs fill the listing
+_LONGEST_HOLD: Final = 60.0
+_FIRST_REPETITION: Final = 5.0  # seconds after a handler failed; doubled each time
+_LONGEST_REPETITION: Final = 3600.0
+_MISSED_EVERY: Final = 3600.0  # what was missed is listed when its repetitions are over, an hour later [documented]
+_BEHIND: Final = 300.0  # seconds of uninterrupted work that are worth a warning
+# What passes by itself: the service goes on. A refusal of the listing or of the token does not.
+_PASSING: Final = (TransportError, RateLimited, ServerError, DecodeError)
+
+
+@frozen
+class Settings:
+    """How a service runs; see `Inbox.run`."""
+
+    concurrency: int
+    interval: float
+    attempts: int
+    grace: float
+    app_id: str | None
+
+
+class Dispatcher:
+    """Hands over what is new, several packs at a time and one delivery of a pack at a time; what the handler fails at
+    comes again from the journal, later each time, and in the end no more.
+    """
+
+    def __init__(
+        self,
+        intake: Ingest,
+        journal: Journal,
+        hand_over: Callable[[NewMessages], Awaitable[None]],
+        settings: Settings,
+        changed: Callable[[], None],
+    ) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._hand_over = hand_over
+        self._settings = settings
+        self._changed = changed
+        self._running: dict[str, tuple[asyncio.Task[None], NewMessages]] = {}
+        self._again: dict[str, float] = {}  # packs to hand over from the journal, and when by the loop's clock
+        self._more: set[str] = set()  # packs with news that came while one of them was being handed over
+        self._letters: dict[str, FailedDelivery] = {}
+        self._buried: set[str] = set()
+        self._ending = False
+
+    async def load(self) -> None:
+        """What earlier runs failed at."""
+        now, clock = asyncio.get_running_loop().time(), time.time()
+        for letter in await self._journal.letters():
+            self._letters[letter.pack_id] = letter
+            wait = min(letter.not_before - clock, _LONGEST_REPETITION)
+            self._again[letter.pack_id] = now + max(wait, 0)
+        self._buried = set(await self._journal.buried())
+
+    @property
+    def next_repetition(self) -> float | None:
+        """When the next one is due."""
+        return min((due for pack, due in self._again.items() if pack not in self._running), default=None)
+
+    async def fill(self) -> None:
+        """Hand over what there is, as far as there is room. Raises `JournalError`."""
+        for pack_id, (task, _) in [*self._running.items()]:
+            if task.done():
+                del self._running[pack_id]
+                if pack_id in self._more:
+                    self._more.discard(pack_id)
+                    self._again.setdefault(pack_id, asyncio.get_running_loop().time())
+                task.result()
+        while len(self._running) < self._settings.concurrency:
+            news = await self._next()
+            if news is None:
+                return
+            task = asyncio.create_task(self._deliver(news))
+            self._running[news.pack_id] = task, news
+            task.add_done_callback(lambda _: self._changed())
+
+    async def _next(self) -> NewMessages | None:
+        now = asyncio.get_running_loop().time()
+        for pack_id in [pack for pack, due in self._again.items() if due <= now and pack not in self._running]:
+            if (again := await self._stored(pack_id)) is not None:
+                return again
+        while (left_over := await self._intake.left_over()) is not None:
+            if (rest := self._unburied(left_over)) is not None and not self._waits(rest.pack_id):
+                return rest
+        while self._intake.ready:
+            news = self._intake.ready.popleft()
+            if not self._waits(news.pack_id):
+                return news
+        return None
+
+    def _waits(self, pack_id: str) -> bool:
+        """True if its news come from the journal, with what came before them."""
+        if pack_id in self._running:
+            self._more.add(pack_id)
+            return True
+        return pack_id in self._again
+
+    async def _stored(self, pack_id: str) -> NewMessages | None:
+        """All that the journal holds of a pack to hand over; None: somebody has acknowledged it."""
+        entries, status = await self._journal.entries(pack_id)
+        self._again.pop(pack_id, None)
+        messages = tuple(convert.stored_message(entry.raw, pack_id) for entry in entries)
+        unread = frozenset(entry.id for entry in entries if entry.unread)
+        redelivered = pack_id in self._letters
+        news = self._unburied(NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered))
+        if news is None and self._letters.pop(pack_id, None) is not None:
+            await self._journal.delivered(pack_id)
+        return news
+
+    def _unburied(self, news: NewMessages) -> NewMessages | None:
+        messages = tuple(row for row in news.messages if row.id not in self._buried)
+        return evolve(news, messages=messages) if messages else None
+
+    async def _deliver(self, news: NewMessages) -> None:
+        letter = self._letters.get(news.pack_id)
+        tries = 1 if letter is None else letter.tries + 1
+        self._intake.hand_out(news, tries)
+        try:
+            await self._hand_over(news)
+        except asyncio.CancelledError as error:
+            if self._ending:
+                raise
+            await self._failed(news, tries, error)  # the handler's own affair
+        except Exception as error:
+            await self._failed(news, tries, error)
+        else:
+            await self._intake.acknowledge(news)
+            if letter is not None:
+                self._letters.pop(news.pack_id, None)
+                await self._journal.delivered(news.pack_id)
+
+    async def _failed(self, news: NewMessages, tries: int, error: BaseException) -> None:
+        """Repeat it later, or bury it. What the exception says is told nobody: it may be what a buyer wrote."""
+        name, pack_id = type(error).__name__, news.pack_id
+        if tries < self._settings.attempts:
+            wait = min(_FIRST_REPETITION * 2.0 ** (tries - 1), _LONGEST_REPETITION)
+            letter = FailedDelivery(pack_id, tries, time.time() + wait, name)
+            self._letters[pack_id] = letter
+            self._again[pack_id] = asyncio.get_running_loop().time() + wait
+            event = ParkEvent("letter", pack_id, name, wait)
+            _log.warning(
+                "the handler failed at pack %s: %s%s; again in %.0f s",
+                pack_id,
+                name,
+                _where(error),
+                wait,
+                extra=extra(event),
+            )
+            await self._journal.postpone(letter)
+        else:
+            ids = [row.id for row in news.messages]
+            self._buried.update(ids)
+            self._letters.pop(pack_id, None)
+            event = ParkEvent("letter", pack_id, name, None)
+            _log.error(
+                "the handler failed at pack %s %d times: %s%s; it is a dead letter now, kept in the journal",
+                pack_id,
+                tries,
+                name,
+                _where(error),
+                extra=extra(event),
+            )
+            await self._journal.bury(pack_id, ids, name)
+        self._intake.events.emit(event)
+
+    async def end(self) -> None:
+        """Let what is in the handler's hands be finished, for a while; what is not comes again."""
+        self._ending = True
+        tasks = dict(self._running.values())
+        self._running.clear()
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._settings.grace)
+        finally:
+            left = [task for task in tasks if not task.done()]
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=1.0)  # a handler that swallows it holds nobody up
+            for task in left:
+                self._intake.ready.appendleft(evolve(tasks[task], redelivered=True))
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # a journal that is broken says so to the next one who needs it
+
+
+def _where(error: BaseException) -> str:
+    """The place in the handler, in words: without what the exception says."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (line {frames[-1].lineno} of {frames[-1].name})" if frames else ""
+
+
+class Service:
+    """One run of an inbox."""
+
+    def __init__(
+        self,
+        *,
+        drain: InboxDrain,
+        doorbell: Doorbell,
+        intake: Ingest,
+        journal: Journal,
+        reader: Reader,
+        hand_over: Callable[[NewMessages], Awaitable[None]],
+        settings: Settings,
+    ) -> None:
+        self._drain = drain
+        self._rounds: DrainLoop[tuple[NewMessages | None, ConversationRead]] = drain.rounds
+        self._doorbell = doorbell
+        self._intake = intake
+        self._reader = reader
+        self._settings = settings
+        self._deliveries = Dispatcher(intake, journal, hand_over, settings, self._wake)
+        self._checks = MissingMessageCheck(doorbell, journal, intake, reader, self._wake)
+        self._waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop = asyncio.Event()
+        self._over = asyncio.Event()
+        self._listing: asyncio.Task[None] | None = None
+        self._wanted = True  # a listing
+        self._stalled = False
+        self._listed_at = float("-inf")  # when the last listing left
+        self._held_until = float("-inf")
+        self._troubles = 0  # in a row
+        self._next_look: float | None = None  # when a pack that waits may be looked at
+        self._busy_since: float | None = None
+        self._warned_at = float("-inf")
+
+    async def run(self) -> None:
+        """Until it is stopped, cancelled, or something goes wrong that does not pass."""
+        self._doorbell.listener = self._wake
+        loops: list[asyncio.Task[None]] = []
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            with _on_sigterm(self.stop):
+                await self._deliveries.load()
+                loops += [asyncio.create_task(self._read()), asyncio.create_task(self._checks.run())]
+                if self._settings.app_id is not None:
+                    loops.append(asyncio.create_task(self._take_missed(self._settings.app_id)))
+                await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
+                failed = [task for task in loops if task.done() and not task.cancelled()]
+                await self._end(loops)
+        finally:
+            stopped.cancel()
+            await self._end(loops)
+        for task in failed:
+            task.result()
+
+    def stop(self) -> None:
+        """Stop claiming; `run` returns when what is in flight is finished, or its time is over."""
+        self._stop.set()
+
+    async def stopped(self) -> None:
+        """Stop, and wait until `run` is about to return."""
+        self.stop()
+        await self._over.wait()
+
+    async def _end(self, loops: list[asyncio.Task[None]]) -> None:
+        if self._over.is_set():
+            return
+        self._rounds.closed = True
+        self._doorbell.listener = None
+        under_way = [task for task in (*loops, self._listing) if task is not None]
+        for task in under_way:
+            task.cancel()
+        try:
+            await asyncio.gather(*under_way, return_exceptions=True)
+            await asyncio.gather(self._deliveries.end(), self._drain.aclose())
+        finally:
+            self._doorbell.pending.clear()  # they are in the journal
+            self._over.set()
+
+    def _wake(self) -> None:
+        if not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- reading --
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._rounds.closed:
+            await self._settle()
+            await self._deliveries.fill()
+            self._ask()
+            due = [self._due(), self._deliveries.next_repetition]
+            until = min((moment for moment in due if moment is not None), default=None)
+            waited_for: list[asyncio.Future[object]] = [*self._rounds.looks, self._waiter]  # type: ignore[list-item]
+            if self._listing is not None:
+                waited_for.append(self._listing)  # type: ignore[arg-type]
+            timeout = None if until is None else max(until - loop.time(), 0)
+            await asyncio.wait(waited_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if self._waiter.done():
+                self._waiter = loop.create_future()
+
+    async def _settle(self) -> None:
+        """Take in what was answered."""
+        if self._listing is not None and self._listing.done():
+            listing, self._listing = self._listing, None
+            try:
+                listing.result()
+            except _PASSING as error:
+                self._wanted = True
+                self._hold(error)
+            else:
+                self._troubles = 0
+        for task in [task for task in self._rounds.looks if task.done()]:
+            try:
+                await self._rounds.settle(task)
+            except _PASSING as error:
+                self._hold(error)
+
+    def _hold(self, error: MessagesError) -> None:
+        """Leave the server alone for a while."""
+        now = asyncio.get_running_loop().time()
+        if now < self._held_until:
+            return
+        wait = min(_PACE * 2.0 ** min(self._troubles, 10), _LONGEST_HOLD)
+        self._troubles += 1
+        self._held_until = now + wait
+        _log.warning("the service goes on in %.0f s: %s", wait, error)
+
+    def _ask(self) -> None:
+        """Send what may be sent now: looks at packs, or a listing, which is taken in when no look is under way."""
+        now = asyncio.get_running_loop().time()
+        room = self._settings.concurrency - len(self._intake.ready)
+        if self._listing is not None or now < self._held_until or room <= 0:
+            return
+        self._rounds.look_ahead(room)
+        if self._rounds.looks:
+            self._say_if_behind(now)
+            return
+        self._want(now)
+        if self._wanted and now >= self._listed_at + self._pace:
+            self._wanted = self._doorbell.rung = False
+            self._listed_at = now
+            self._listing = asyncio.create_task(self._rounds.ask())
+
+    def _want(self, now: float) -> None:
+        """Decide whether a listing is wanted, where nothing can be looked at."""
+        if self._wanted:
+            return
+        backlog = self._rounds.backlog
+        step = backlog.step(now)
+        self._next_look = step if isinstance(step, float) else None
+        self._wanted = step is Step.LIST
+        over = step is Step.END or step is Step.STALLED
+        if step is not Step.LIST:
+            self._busy_since = None
+            self._tell_stalled(step is Step.STALLED)
+        if step is Step.END:
+            backlog.forget_done()
+        if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval):
+            self._wanted = True
+            if over:
+                self._intake.begin()
+
+    def _due(self) -> float | None:
+        """When there is something to ask for, if nothing happens before."""
+        now = asyncio.get_running_loop().time()
+        if now < self._held_until:
+            return self._held_until
+        room = self._settings.concurrency - len(self._intake.ready)
+        if self._listing is not None or self._rounds.looks or room <= 0:
+            return None
+        if self._wanted:
+            return self._listed_at + self._pace
+        periodic = self._listed_at + self._settings.interval
+        return periodic if self._next_look is None else min(self._next_look, periodic)
+
+    @property
+    def _pace(self) -> float:
+        return _PACE_STALLED if self._stalled else _PACE
+
+    def _tell_stalled(self, stalled: bool) -> None:
+        if stalled and not self._stalled:
+            _log.warning(
+                "%d parked packs fill the unread listing, and what is behind them cannot be seen: free them."
+                " Notified messages are still read",
+                len(self._rounds.backlog.set_aside),
+            )
+        self._stalled = stalled
+
+    def _say_if_behind(self, now: float) -> None:
+        if self._busy_since is None:
+            self._busy_since = now
+        if now - max(self._busy_since, self._warned_at) >= _BEHIND:
+            self._warned_at = now
+            _log.warning(
+                "the inbox has been behind for %s and owes %d conversations: they come as fast as they are read",
+                timedelta(seconds=round(now - self._busy_since)),
+                self._rounds.backlog.owed,
+            )
+
+    # -- what was missed --
+
+    async def _take_missed(self, app_id: str) -> None:
+        seller_id, topic = self._reader.seller_id, self._reader.topic
+        while True:
+            tally = RequestCount()
+            try:
+                async for notification in self._reader.missed(app_id, topic, tally):
+                    if notification.user_id in (None, seller_id):
+                        await self._doorbell.take(notification)
+            except JournalError:
+                raise
+            except MessagesError as error:
+                _log.warning("the missed notifications cannot be had: %s", error)
+            finally:
+                self._intake.count(tally)
+            await asyncio.sleep(_MISSED_EVERY)
+
+
+@contextmanager
+def _on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM calls `stop`, unless somebody else decides what it means."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(stop))
+    else:
+        loop.add_signal_handler(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":
+            loop.remove_signal_handler(signal.SIGTERM)
+        with suppress(ValueError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
