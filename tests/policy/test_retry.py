@@ -684,18 +684,18 @@ def test_backoff_is_silent(on_again: bool) -> None:
         import asyncio, logging.config, sys
         logging.basicConfig(stream=sys.stdout, level=logging.DEBUG, format="%(name)s")
         from mlmessages.errors import AnswerLost
-        from mlmessages.retry import Course, Failed, Quota, Retry
-        from mlmessages.calls import Effect
+        from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+        from mlmessages.api.calls import Effect
         if {on_again}:
             logging.config.dictConfig({{"version": 1, "disable_existing_loggers": False}})
             logging.getLogger("backoff").setLevel(logging.DEBUG)
             assert not logging.getLogger("backoff").disabled
         else:
             logging.getLogger("backoff").error("not even this")
-        outcomes = iter([Failed(AnswerLost("")), Failed(AnswerLost("")), "answer"])
+        outcomes = iter([FailedAttempt(AnswerLost("")), FailedAttempt(AnswerLost("")), "answer"])
         async def attempt():
             return next(outcomes)
-        print(asyncio.run(Course(Retry(base=1e-6), Quota(), Effect.READ, attempt, lambda: 0.0).run()))
+        print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
     """
     lines = run_program(program).split()
     assert lines.count("mlmessages") == 2
@@ -714,13 +714,13 @@ def test_no_warning_of_backoff_on_python_3_14() -> None:
             return inspect.iscoroutinefunction(function)
         asyncio.iscoroutinefunction = deprecated  # not where asyncio itself asks
         from mlmessages.errors import AnswerLost
-        from mlmessages.retry import Course, Failed, Quota, Retry
-        from mlmessages.calls import Effect
+        from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+        from mlmessages.api.calls import Effect
         assert asked, "backoff does not ask any more: this test can go"
-        outcomes = iter([Failed(AnswerLost("")), "answer"])
+        outcomes = iter([FailedAttempt(AnswerLost("")), "answer"])
         async def attempt():
             return next(outcomes)
-        print(asyncio.run(Course(Retry(base=1e-6), Quota(), Effect.READ, attempt, lambda: 0.0).run()))
+        print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
         warnings.warn("the user's own warnings are not touched", DeprecationWarning)
     """
     with pytest.raises(subprocess.CalledProcessError) as caught:
