@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .errors import MessagesError
     from .http.limits import Limits
     from .http.retry import Retry
-    from .inbox.inbox import Delivery, Inbox
+    from .inbox.drain import Delivery
+    from .inbox.inbox import Inbox
 
     __version__: str
 
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Delivery": "inbox.inbox",
+    "Delivery": "inbox.drain",
     "Drain": "conversations.drain",
     "FileTokenStore": "auth.store",
     "Inbox": "inbox.inbox",

@@ -4,58 +4,24 @@ killed.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal
+from typing import Literal
 
 from ..api.arguments import check_id, check_int, seconds
 from ..api.notifications import Notification
 from ..client import MessagesClient, reader_of
-from ..conversations.backlog import Pack
-from ..conversations.drain_loop import DrainLoop
-from ..conversations.reader import ConversationRead
-from ..errors import JournalError, MessagesError
+from ..errors import MessagesError
 from ..journal.journal import Journal
-from ..models import ConversationStatus, InboxReport, Message, PackFailure
+from ..models import InboxReport, PackFailure
+from .dispatcher import Settings
+from .drain import Delivery, InboxDrain
 from .ingest import Ingest, NewMessages
 from .notified import Doorbell
-from .service import Service, Settings
-
-_GRACE: Final = 5.0  # seconds that closing waits for requests that have left
-
-
-class Delivery:
-    """New messages of one conversation, to be acknowledged with `ack`.
-
-    - `pack_id`, `status`: the conversation's.
-    - `messages`: everything of it that was not delivered before, oldest first, whoever wrote it.
-    - `unread`: those of the counterparty that were not provably read before the pack was listed: it errs on the side of
-      new.
-    - `redelivered`: it may have been delivered before, by a process that ended before its acknowledgement.
-    """
-
-    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "status", "unread")
-
-    def __init__(self, intake: Ingest, news: NewMessages) -> None:
-        self._intake = intake
-        self._news = news
-        self.pack_id: Final[str] = news.pack_id
-        self.messages: Final[tuple[Message, ...]] = news.messages
-        self.unread: Final[tuple[Message, ...]] = tuple(row for row in news.messages if row.id in news.unread)
-        self.status: Final[ConversationStatus | None] = news.status
-        self.redelivered: Final[bool] = news.redelivered
-
-    def __repr__(self) -> str:
-        return f"Delivery(pack_id={self.pack_id!r}, {len(self.messages)} messages, redelivered={self.redelivered})"
-
-    async def ack(self) -> None:
-        """The consumer has it: durable on return, and not delivered again. Twice is once. Raises `JournalError`."""
-        await self._intake.acknowledge(self._news)
+from .service import Service
 
 
 class Inbox:
@@ -243,139 +209,3 @@ class Inbox:
         if self._service is not None:
             raise RuntimeError("stop `run` first")
         return await self._journal.unbury()
-
-
-class InboxDrain:
-    """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
-
-    def __init__(self, intake: Ingest, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
-        self._intake = intake
-        self._journal = journal
-        self._concurrency = concurrency
-        self._before = before  # it may have been left open by a `break`
-        self._busy = self._replaced = self._left = False
-        intake.begin()
-        self._rounds: DrainLoop[tuple[NewMessages | None, ConversationRead]] = DrainLoop(
-            intake.backlog,
-            unread=intake.unread,
-            look=intake.look,
-            looked=intake.looked,
-            failed=intake.failed,
-            refusals=lambda: intake.refusals,
-        )
-
-    @property
-    def rounds(self) -> DrainLoop[tuple[NewMessages | None, ConversationRead]]:
-        """The engine."""
-        return self._rounds
-
-    @contextmanager
-    def held(self) -> Iterator[InboxDrain]:
-        """A service does what a consumer would."""
-        self._busy = True
-        try:
-            yield self
-        finally:
-            self._busy = False
-
-    @property
-    def closed(self) -> bool:
-        """True if it is over."""
-        return self._rounds.closed
-
-    def replace(self) -> None:
-        """Another drain takes over. `RuntimeError` where somebody waits for this one's next delivery."""
-        if self._busy:
-            raise RuntimeError("an inbox has one drain at a time: close the other one first")
-        self._replaced = not self.closed
-
-    def __aiter__(self) -> InboxDrain:
-        return self
-
-    async def __anext__(self) -> Delivery:
-        if self._busy:
-            raise RuntimeError("a drain has one consumer at a time")
-        if self._replaced:
-            raise RuntimeError("another drain of this inbox has taken over")
-        if self.closed:
-            raise self._end()
-        self._busy = True
-        try:
-            news = await self._next()
-        except Exception:
-            await self.aclose()
-            raise
-        finally:
-            self._busy = False
-        if news is None:
-            await self.aclose()
-            raise self._end()
-        self._intake.hand_out(news)
-        return Delivery(self._intake, news)
-
-    def _end(self) -> Exception:
-        return RuntimeError("the inbox is closed") if self._left else StopAsyncIteration()
-
-    async def leave(self) -> None:
-        """Close it because the inbox is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
-        self._left = self._left or not self.closed
-        await self.aclose()
-
-    async def _close_before(self) -> None:
-        if self._before is not None:
-            await self._before.aclose()
-            self._before = None
-
-    async def _next(self) -> NewMessages | None:
-        await self._close_before()
-        if (news := await self._intake.left_over()) is not None:
-            return news
-        ready = self._intake.ready
-        while not ready and not self.closed and await self._rounds.advance(self._concurrency):
-            pass
-        if not ready or self.closed:
-            return None
-        news = ready.popleft()
-        self._rounds.look_ahead(self._concurrency - len(ready))
-        return news
-
-    async def aclose(self) -> None:
-        """End the drain: no pack is claimed any more, and what has left gets a few seconds to be answered and stored.
-
-        What was stored and not handed over comes in the next drain.
-        """
-        await self._close_before()
-        if self.closed and not self._rounds.looks:
-            return
-        self._rounds.closed = True
-        looks = dict(self._rounds.looks)  # all of them: a consumer that is waiting meanwhile takes out those that end
-        for task, pack in looks.items():
-            if not self._intake.in_doubt(pack):
-                task.cancel()
-        if looks:
-            await asyncio.wait(looks, timeout=_GRACE)
-        for task, pack in looks.items():
-            await self._settle(task, pack)
-        with suppress(JournalError):  # closing the inbox says so
-            await self._journal.purge()
-
-    async def _settle(self, task: asyncio.Task[tuple[NewMessages | None, ConversationRead]], pack: Pack) -> None:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
-        # The pack is owed again, or parked, whatever it was; if the journal is broken, it has the claim, as of a dead
-        # process. Why the drain ended is told already.
-        with suppress(Exception):
-            if task.cancelled():
-                self._rounds.looks.pop(task, None)
-                await self._intake.given_up(pack)
-            else:
-                await self._rounds.settle(task)
-
-    async def __aenter__(self) -> InboxDrain:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()

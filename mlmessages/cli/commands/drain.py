@@ -19,7 +19,8 @@ from ..terminal import counted, named_failures, note, stderr
 if TYPE_CHECKING:
     from ...client import MessagesClient
     from ...http.limits import Limits
-    from ...inbox.inbox import Delivery, Inbox
+    from ...inbox.drain import Delivery
+    from ...inbox.inbox import Inbox
     from ...models import InboxReport
     from ..progress import Frame
 

@@ -21,7 +21,8 @@ from ..terminal import counted, not_opened, note
 
 if TYPE_CHECKING:
     from ...client import MessagesClient
-    from ...inbox.inbox import Delivery, Inbox
+    from ...inbox.drain import Delivery
+    from ...inbox.inbox import Inbox
 
 SECRET: Final = "MLMESSAGES_NOTIFICATION_SECRET"  # noqa: S105 - the name of the variable
 APP_ID: Final = "MLMESSAGES_APP_ID"
