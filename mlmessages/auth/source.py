@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
@@ -12,6 +13,11 @@ from ..api.calls import Response
 from ..errors import AuthError
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
+
+answers_awaited: Final[set[asyncio.Task[object]]] = set()
+"""Token requests that have left, until what they were answered is kept: to end the program now would lose the tokens.
+
+Each ends by itself within the timeout of its request."""
 
 
 class Secret(str):

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
-import secrets
-import stat
-import sys
-import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ..errors import AuthError
-from ..failpoints import failpoint
+from ..files import FileLock, NotPrivate, read_private, reason, remove_abandoned, replace_private
 from ..models import Token
 from .source import Secret
 
 T = TypeVar("T")
 
 _VERSION: Final = 1
-_MOST_BYTES: Final = 64 * 1024
-_LEFT_OVER: Final = 600.0  # seconds after which a temporary file is one of a process that was killed
-_WINDOWS: Final = sys.platform == "win32"
-_NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
-_NEVER_WAIT: Final = getattr(os, "O_NONBLOCK", 0)  # somebody may have put a pipe there
-_BINARY: Final = getattr(os, "O_BINARY", 0)
 _MOMENTS: Final = ("expires_at", "issued_at", "refresh_issued_at", "refresh_sent_at")
 
 
@@ -63,11 +54,14 @@ class FileTokenStore:
 
     def _load(self) -> Token | None:
         try:
-            body = read_privately(self._path)
+            body = read_private(self._path)
         except FileNotFoundError:
             return None
-        except PermissionError as error:
-            raise AuthError(error.strerror) from None
+        except NotPrivate as error:
+            raise AuthError(
+                f"the token file {self._path.name} is not private: {reason(error)}. Run `chmod 600 {self._path.name}`,"
+                " and authorise again if somebody may have read it"
+            ) from None
         except OSError as error:
             raise AuthError(f"the token file {self._path.name} cannot be read: {reason(error)}") from None
         token = _read(body)
@@ -79,26 +73,29 @@ class FileTokenStore:
 
     def _save(self, data: bytes) -> None:
         try:
-            replace_privately(self._path, data)
+            replace_private(self._path, data)
         except OSError as error:
-            raise AuthError(f"the token file {self._path.name} cannot be written: {reason(error)}") from None
+            failure = AuthError(f"the token file {self._path.name} cannot be written: {reason(error)}")
+            if error.errno == errno.EBUSY:
+                failure.hint = "A file that is mounted by itself cannot be replaced: mount its folder instead."
+            raise failure from None
 
     @asynccontextmanager
     async def _lock(self) -> AsyncGenerator[None, None]:
         path = self._path.with_name(self._path.name + ".lock")
+        lock = FileLock(path)
+        wait = 0.005
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW | _BINARY, 0o600)
-        except OSError as error:
-            raise AuthError(f"the lock file {path.name} cannot be opened: {reason(error)}") from None
-        try:
-            wait = 0.005
-            while not _locked(fd, path.name):
+            while not lock.try_acquire():
                 await asyncio.sleep(wait)  # asked again and again: a thread that waits could not be cancelled
                 wait = min(wait * 1.5, 0.25)
-            _remove_left_overs(self._path)
+        except OSError as error:
+            raise AuthError(f"the lock file {path.name} cannot be used: {reason(error)}") from None
+        try:
+            remove_abandoned(self._path)
             yield
         finally:
-            os.close(fd)
+            lock.release()
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
@@ -147,116 +144,3 @@ def _read(body: bytes) -> Token | None:
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-
-
-# -- files of one's own ------------------------------------------------------------------------------------------------
-
-
-def read_privately(path: Path) -> bytes:
-    """What is in `path`; an `OSError` if it is no file, a symbolic link, or readable by anybody but its owner."""
-    if _WINDOWS and path.is_symlink():
-        raise OSError(0, "it is a symbolic link, which is not followed")
-    try:
-        fd = os.open(path, os.O_RDONLY | _NO_FOLLOW | _NEVER_WAIT | _BINARY)
-    except OSError:
-        if path.is_symlink():
-            raise OSError(0, "it is a symbolic link, which is not followed") from None
-        raise
-    with open(fd, "rb") as file:  # noqa: PTH123 -- from a descriptor
-        state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode):
-            raise OSError(0, "it is not a regular file")
-        if not _WINDOWS and state.st_mode & 0o077:
-            raise PermissionError(
-                0,
-                f"{path.name} may be read or written by others (mode {state.st_mode & 0o777:04o}): run `chmod 600"
-                f" {path.name}`, and authorise again if somebody may have read it",
-            )
-        body = file.read(_MOST_BYTES + 1)
-    if len(body) > _MOST_BYTES:
-        raise OSError(0, "it is too large")
-    return body
-
-
-def replace_privately(path: Path, data: bytes) -> None:
-    """Put `data` in the place of `path`, 0600 whatever the umask says, whole or not at all, and on the disk.
-
-    A symbolic link is an `OSError`: the file it points to would stay as it was.
-    """
-    if path.is_symlink():
-        raise OSError(0, "it is a symbolic link, which is not followed")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW | _BINARY, 0o600)
-    try:
-        with open(fd, "wb", buffering=0) as file:  # noqa: PTH123 -- from a descriptor
-            if not _WINDOWS:
-                os.fchmod(fd, 0o600)  # a umask may have taken bits away
-            failpoint("token file made")
-            _write_all(file.fileno(), data)
-            failpoint("token file written")
-            os.fsync(fd)
-        failpoint("token file synced")
-        _rename(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    failpoint("token file renamed")
-    if not _WINDOWS:  # there a directory cannot be opened
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    failpoint("token file durable")
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-def _rename(source: Path, target: Path) -> None:
-    for attempt in range(10):
-        try:
-            source.replace(target)
-            return
-        except PermissionError:
-            if not _WINDOWS or attempt == 9:
-                raise
-            time.sleep(0.02)  # there a file cannot be replaced in the moment in which it is read
-
-
-def _remove_left_overs(path: Path) -> None:
-    """What killed processes left: nobody knows what stands in it."""
-    for left in path.parent.glob(f".{_literally(path.name)}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - left.lstat().st_mtime > _LEFT_OVER:
-                left.unlink()
-
-
-def _literally(name: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
-
-
-def _locked(fd: int, name: str) -> bool:
-    """Take the lock of an open file; False: somebody has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415 -- exists there alone
-
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415 -- exists there alone
-
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError as error:
-        raise AuthError(f"the lock file {name} cannot be locked: {reason(error)}") from None
-    return True
-
-
-def reason(error: OSError) -> str:
-    """Why, in the system's words."""
-    return error.strerror or type(error).__name__

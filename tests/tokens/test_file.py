@@ -81,11 +81,11 @@ def test_it_is_never_wider_not_even_for_a_moment(file: Path, umask: None, monkey
         if POSIX:
             assert {mode(path) for path in file.parent.iterdir()} == {0o600}
         loaded = load(file)
-        assert loaded == (new if name in ("token file renamed", "token file durable") else TOKEN)
+        assert loaded == (new if name in ("file replaced", "folder synced") else TOKEN)
 
     monkeypatch.setattr(failpoints, "hook", look)
     save(file, new)
-    assert seen == [f"token file {step}" for step in ("made", "written", "synced", "renamed", "durable")]
+    assert seen == ["file created", "file written", "file synced", "file replaced", "folder synced"]
 
 
 @case("F11")
@@ -101,13 +101,13 @@ def test_it_is_replaced_and_not_written_over(file: Path) -> None:
 
 
 @case("F11")
-@pytest.mark.parametrize("step", ["made", "written", "synced"])
+@pytest.mark.parametrize("step", ["created", "written", "synced"])
 def test_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """`AuthError` that says so, the old tokens, and no temporary file."""
     save(file)
 
     def full(name: str) -> None:
-        if name == f"token file {step}":
+        if name == f"file {step}":
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(failpoints, "hook", full)

@@ -125,7 +125,7 @@ def test_killed_at_every_step_of_a_refresh(file: Path, server: Server) -> None:
                 assert executed
             assert len(posts(sandbox)) - sent <= 2
     assert len(set(names)) == 8
-    assert set(lost) == {"refresh answered", "token file made", "token file written", "token file synced"}
+    assert set(lost) == {"refresh answered", "file created", "file written", "file synced"}
 
 
 async def _recovered(sandbox: Sandbox, file: Path) -> bool:

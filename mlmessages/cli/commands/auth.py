@@ -51,18 +51,18 @@ class Pending:
 
     def save(self, token_file: Path) -> None:
         """Keep it for `exchange`."""
-        from ...auth.store import replace_privately
+        from ...files import replace_private
 
-        replace_privately(self.path(token_file), json.dumps(attrs.asdict(self)).encode())
+        replace_private(self.path(token_file), json.dumps(attrs.asdict(self)).encode())
 
     @classmethod
     def load(cls, token_file: Path) -> Pending:
         """What `url` kept; a `click.UsageError` if there is nothing."""
-        from ...auth.store import read_privately, reason
+        from ...files import read_private, reason
 
         path = cls.path(token_file)
         try:
-            value = json.loads(read_privately(path))
+            value = json.loads(read_private(path))
             if not all(isinstance(text, str) for text in value.values()):
                 raise ValueError
             return cls(**value)
@@ -159,7 +159,7 @@ def url(token_file: Path, *, redirect_uri: str, site: str) -> None:
 
 
 def _writing(token_file: Path, pending: Pending) -> None:
-    from ...auth.store import reason
+    from ...files import reason
 
     try:
         pending.save(token_file)

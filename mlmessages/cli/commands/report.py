@@ -141,11 +141,11 @@ class _Target:
 
     def put(self, page: str) -> None:
         """Write the page: whole or not at all, readable by its owner alone."""
-        from ...auth.store import replace_privately
+        from ...files import replace_private
 
         self.check()  # again: reading may have taken minutes
         try:
-            replace_privately(self._path, page.encode())
+            replace_private(self._path, page.encode())
         except OSError as error:
             raise click.ClickException(f"{self.name} cannot be written: {error.strerror}") from None
 
