@@ -19,7 +19,7 @@ from aiolimiter import AsyncLimiter
 
 from mlmessages import Limits, Retry
 from mlmessages.testing import RateWindow, virtual_run
-from mlmessages.testing.rates import counter
+from mlmessages.testing.model.rates import counter
 
 REQUESTS, READS, PERIOD, CONCURRENCY = 5000, 500, 60.0, 100
 IDEAL = (math.ceil(REQUESTS / READS) - 1) * PERIOD

@@ -1,7 +1,13 @@
 """The documented API in process or behind real HTTP, misbehaving on request: for tests, demos and benchmarks.
 
-The public surface is `__all__`. A name is imported from its home on first use, so that the pytest plugin, which
-lives in this package, does not make every pytest run pay for aiohttp.
+Begin reading at `sandbox`. From the wire to the state: `server` has the HTTP faces (real sockets, a connector in
+memory, wire faults, notifications), `engine` logs each request and plays the rules of `faults` on it, `model` is the
+API as a state machine. `clock` is a loop whose time jumps, `plugin` the pytest fixture, `threaded` a server in a
+thread.
+
+The sandbox is a second implementation of the documentation: it imports nothing from the rest of `mlmessages`. Its
+public names are `__all__`; each is imported from its home on first use, so that the pytest plugin, which lives in this
+package, does not make every pytest run pay for aiohttp.
 """
 
 from __future__ import annotations
@@ -10,7 +16,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .behaviour import Behaviour, RateWindow
     from .clock import NothingToWaitFor, VirtualClockLoop, virtual_run
     from .faults import (
         DROP,
@@ -37,21 +42,20 @@ if TYPE_CHECKING:
         on,
         refuse,
     )
-    from .http import Server
     from .log import Entry
-    from .notifications import Notifier
-    from .packs import Message, Pack
-    from .sandbox import Sandbox
+    from .model.behaviour import Behaviour, RateWindow
+    from .model.packs import Message, Pack
+    from .sandbox import Sandbox, Server
+    from .server.notifier import Notifier
     from .threaded import serve_in_thread
 
 _HOMES = {
-    "sandbox": ["Sandbox"],
-    "packs": ["Message", "Pack"],
-    "behaviour": ["Behaviour", "RateWindow"],
-    "http": ["Server"],
+    "sandbox": ["Sandbox", "Server"],
+    "model.packs": ["Message", "Pack"],
+    "model.behaviour": ["Behaviour", "RateWindow"],
     "threaded": ["serve_in_thread"],
     "log": ["Entry"],
-    "notifications": ["Notifier"],
+    "server.notifier": ["Notifier"],
     "clock": ["NothingToWaitFor", "VirtualClockLoop", "virtual_run"],
     "faults": [
         *("DROP", "ENDLESS_HEADERS", "EXECUTE", "HANG", "MARK_ALL", "RESET", "SNAPSHOT"),

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 
 import attrs
 
-from .asked import Kind, ParsedRequest
-from .packs import Sender
+from .model.packs import Sender
+from .model.requests import Kind, ParsedRequest
 
 # -- effects: what the server does
 
@@ -190,16 +190,16 @@ class Pattern:
     every: int | None
     times: int | None
 
-    def fits(self, asked: ParsedRequest) -> bool:
+    def fits(self, request: ParsedRequest) -> bool:
         """Whether a request is of this kind, pack and path."""
         if self.kind == "pack":
-            if asked.kind not in ("mark", "peek"):
+            if request.kind not in ("mark", "peek"):
                 return False
-        elif self.kind not in ("any", asked.kind):
+        elif self.kind not in ("any", request.kind):
             return False
-        if self.packs is not None and asked.pack_id not in self.packs:
+        if self.packs is not None and request.pack_id not in self.packs:
             return False
-        return self.path is None or self.path in asked.target
+        return self.path is None or self.path in request.target
 
     def do(self, *steps: Action) -> Rule:
         """What happens to them, in this order."""
@@ -260,10 +260,10 @@ class ArmedRule:
     fitted: int = 0
     played: int = 0
 
-    def picks(self, asked: ParsedRequest) -> bool:
+    def picks(self, request: ParsedRequest) -> bool:
         """Counts a request, and says whether the rule is for it."""
         pattern = self.rule.pattern
-        if not pattern.fits(asked):
+        if not pattern.fits(request):
             return False
         self.fitted += 1
         return (

@@ -16,7 +16,7 @@ class Gates:
         self._waiting: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
 
     async def passed(self, gate: str) -> None:
-        """Returns when the gate is open."""
+        """Return when the gate is open."""
         loop = asyncio.get_running_loop()
         with self._lock:
             if gate in self._open:
@@ -30,7 +30,7 @@ class Gates:
                 self._waiting[gate].discard(opened)
 
     def release(self, gate: str) -> None:
-        """Opens the gate."""
+        """Open the gate for good."""
         with self._lock:
             self._open.add(gate)
             waiting = list(self._waiting[gate])
@@ -40,7 +40,7 @@ class Gates:
                 loop.call_soon_threadsafe(_resolve, opened)
 
     def waiting(self, gate: str) -> int:
-        """How many wait there."""
+        """Return how many requests wait there."""
         with self._lock:
             return len(self._waiting[gate])
 

@@ -1,4 +1,4 @@
-"""What happened, for assertions: one entry a request, in the order of arrival."""
+"""The log of requests, for assertions: one entry a request, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from .asked import Kind
+from .model.requests import Kind
 
 
 @attrs.frozen
@@ -28,3 +28,5 @@ class Entry:
     """The messages in the executed answer, whether or not it reached the client."""
     body: object = None
     """The JSON that was posted."""
+    seller_id: str | None = None
+    """The seller whom the access token speaks for; None where it is not taken."""

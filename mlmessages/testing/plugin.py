@@ -11,7 +11,7 @@ import pytest
 from .. import testing  # lazy, and imported already: it is this module's package
 
 if TYPE_CHECKING:
-    from .http import Server
+    from .sandbox import Server
 
 _MARK = "mlmessages_sandbox"
 

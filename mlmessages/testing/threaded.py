@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from .http import Server
-from .sandbox import Sandbox
+from .sandbox import Sandbox, Server
 
 
 @contextmanager
 def serve_in_thread(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> Iterator[Server]:
-    """The sandbox behind a real socket; give it a clock that goes on outside of its loop, such as `time.monotonic`."""
+    """Serve the sandbox behind a real socket for as long as the context lasts.
+
+    Give it a clock that goes on outside of its loop, such as `time.monotonic`.
+    """
     started: Future[tuple[Server, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def main() -> None:

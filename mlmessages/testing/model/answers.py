@@ -1,4 +1,4 @@
-"""What the sandbox says: an answer, and a refusal on the way to one."""
+"""An answer of the API, and a refusal on the way to one."""
 
 from __future__ import annotations
 

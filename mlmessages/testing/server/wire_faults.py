@@ -1,4 +1,4 @@
-"""How an answer leaves: whole, or in the way that an ending says."""
+"""Send an answer whole, or break it in the way that the ending of a rule says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from .answers import Answer
-from .connection import Connection
-from .faults import (
+from ..faults import (
     ContentType,
     Drop,
     Ending,
@@ -28,12 +26,14 @@ from .faults import (
     Trickle,
     Truncate,
 )
+from ..model.answers import Answer
+from .connection import Connection
 
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 
 
 def status_of(ending: Ending | None, answer: Answer | None) -> int | None:
-    """The status that the client is going to see."""
+    """Return the status that the client is going to see; None where it sees none."""
     match ending:
         case Drop() | Reset() | Hang():
             return None
@@ -48,7 +48,7 @@ def status_of(ending: Ending | None, answer: Answer | None) -> int | None:
 
 
 async def end(ending: Ending | None, answer: Answer | None, request: web.BaseRequest) -> web.StreamResponse:
-    """Answer a request."""
+    """Answer a request as its ending says."""
     match ending:
         case Drop():
             return abandoned(request)
@@ -83,7 +83,7 @@ async def end(ending: Ending | None, answer: Answer | None, request: web.BaseReq
 
 
 def abandoned(request: web.BaseRequest) -> web.StreamResponse:
-    """The connection is closed without another byte; aiohttp notices that the response cannot be sent."""
+    """Close the connection without another byte; aiohttp notices that the response cannot be sent."""
     request.protocol.force_close()
     return web.Response()
 

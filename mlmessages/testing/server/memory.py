@@ -1,4 +1,4 @@
-"""The in-process face: an aiohttp connector whose connections are pipes in memory, so that virtual clocks work."""
+"""The face in process: an aiohttp connector whose connections are pipes in memory, so that virtual clocks work."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from aiohttp.client_reqrep import ClientRequest
     from aiohttp.tracing import Trace
 
-    from .http import HttpFrontend
+    from .frontend import HttpFrontend
 
 
 class MemoryConnector(aiohttp.BaseConnector):
-    """Connects every request to one face, whatever host it names."""
+    """Connects every request to one frontend, whatever host it names."""
 
-    def __init__(self, face: HttpFrontend) -> None:
+    def __init__(self, frontend: HttpFrontend) -> None:
         super().__init__()
-        self._face = face
+        self._frontend = frontend
 
     async def _create_connection(
         self,
@@ -31,5 +31,5 @@ class MemoryConnector(aiohttp.BaseConnector):
     ) -> ResponseHandler:
         # the one method in which aiohttp's own connectors differ; it has a private name and no public twin
         client = ResponseHandler(self._loop)
-        join(self._loop, client, self._face.connection())
+        join(self._loop, client, self._frontend.connection())
         return client

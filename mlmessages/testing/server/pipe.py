@@ -28,15 +28,15 @@ class Pipe(asyncio.Transport):
         self._other = other
 
     def deliver(self, data: bytes) -> None:
-        """Something arrives here."""
+        """Take what the other end wrote."""
         self._protocol.data_received(data)
 
     def end_of_stream(self) -> None:
-        """The other end has closed."""
+        """Take the end of what the other end writes."""
         self._protocol.eof_received()
 
     def lose(self, error: Exception | None) -> None:
-        """The connection is gone."""
+        """Lose the connection."""
         self._closing = True
         self._other = None
         self._loop.call_soon(self._protocol.connection_lost, error)
@@ -79,7 +79,7 @@ class Pipe(asyncio.Transport):
             self._protocol.pause_writing()
 
     def get_write_buffer_size(self) -> int:
-        """What the other end has not read."""
+        """Return how many bytes the other end has not read."""
         return len(self._unread)
 
     def can_write_eof(self) -> bool:
@@ -93,7 +93,7 @@ class Pipe(asyncio.Transport):
         self._reading = False
 
     def resume_reading(self) -> None:
-        """Take it again."""
+        """Take what arrives again."""
         self._reading = True
         if self._other is not None:
             self._other.flush_soon()
@@ -120,12 +120,12 @@ class Pipe(asyncio.Transport):
         return self._closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Who reads here from now on."""
+        """Name the protocol that reads here from now on."""
         assert isinstance(protocol, asyncio.Protocol)
         self._protocol = protocol
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        """Who reads here."""
+        """Return the protocol that reads here."""
         return self._protocol
 
 

@@ -1,19 +1,21 @@
-"""The state behind the API: conversations, who has read what, and what a listing knows. No loop, no socket, no JSON."""
+"""One seller's conversations: who has written and read what, and what a listing knows of it. No I/O, no JSON."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Literal
 
 import attrs
 
+from .calendar import START, Calendar
 from .packs import LIMITED, Guide, Pack, Sender
 
-START = 1772452800.0
-"""The moment at which a world begins on the calendar (2026-03-02 12:00 UTC); its clock counts on from there."""
+Action = Literal["created", "read"]
+"""What a notification tells of a message."""
 
 _FIRST_PACK = 2000000000000001
 _FIRST_BUYER = 800300001
@@ -35,19 +37,20 @@ class Thread:
     unread: int = 0
     """How many of the buyer's messages are unread, the hidden ones too."""
     hidden: int = 0
+    """How many messages moderation hides."""
     agent_id: int | None = None
-    """Who speaks for the buyer."""
+    """The agent that speaks for the buyer."""
     guide: Guide | None = None
 
     @property
     def visible(self) -> list[StoredMessage]:
-        """What a read can return, oldest first."""
+        """The messages that a read can return, oldest first."""
         return [message for message in self.messages if not message.hidden] if self.hidden else self.messages
 
 
 @attrs.define(eq=False)
 class StoredMessage:
-    """One message; its times are on the calendar."""
+    """One message; its times are dates, in seconds since 1970."""
 
     id: str
     thread: Thread
@@ -66,29 +69,46 @@ class _Change:
     count_before: int
 
 
-class World:
-    """Conversations of one seller, changed by buyers, by the seller and by marking reads."""
+class Conversations:
+    """The conversations of one seller, changed by buyers, by the seller and by marking reads.
 
-    def __init__(self, packs: Iterable[Pack], *, clock: Callable[[], float], lag: float = 0.0) -> None:
+    `lag`: seconds by which the listing is behind. `numbers` counts messages, over all sellers of a sandbox, so that
+    ids differ; `first_pack` and `first_buyer` are the ids of the first conversation that names none.
+    """
+
+    def __init__(
+        self,
+        packs: Iterable[Pack],
+        *,
+        calendar: Calendar,
+        lag: float = 0.0,
+        numbers: Iterator[int] | None = None,
+        first_pack: int = _FIRST_PACK,
+        first_buyer: int = _FIRST_BUYER,
+    ) -> None:
         self._lag = lag
-        self._clock = clock
-        self._origin = clock()
+        self._calendar = calendar
+        self._numbers = itertools.count() if numbers is None else numbers
+        self._first_pack = first_pack
+        self._first_buyer = first_buyer
         self._threads: dict[str, Thread] = {}
         self._messages: dict[str, StoredMessage] = {}
         self._unread: dict[Thread, None] = {}  # in the order of their latest arrival
         self._changes: deque[_Change] = deque()
         self._marked: set[str] = set()
         self._shuffle = random.Random(0)
-        self.listeners: list[Callable[[Literal["created", "read"], str], None]] = []
-        """What is called when a buyer's message arrives, and when one is read."""
-        for number, pack in enumerate(packs):
-            self._open(number, pack)
+        self.listeners: list[Callable[[Action, StoredMessage], None]] = []
+        """Called when a buyer's message arrives, and when one is read."""
+        for pack in packs:
+            self.add(pack)
 
-    def _open(self, number: int, pack: Pack) -> None:
-        pack_id = str(_FIRST_PACK + number if pack.pack_id is None else pack.pack_id)
+    def add(self, pack: Pack) -> Thread:
+        """Add a conversation; ValueError where its id is taken."""
+        number = len(self._threads)
+        pack_id = str(self._first_pack + number if pack.pack_id is None else pack.pack_id)
         if pack_id in self._threads:
             raise ValueError(f"pack {pack_id} is there twice")
-        buyer_id = _FIRST_BUYER + number if pack.buyer_id is None else pack.buyer_id
+        buyer_id = self._first_buyer + number if pack.buyer_id is None else pack.buyer_id
         name = f"Test Buyer {number + 1}" if pack.buyer_name is None else pack.buyer_name
         thread = Thread(pack_id, buyer_id, name, pack.site_id, pack.status, pack.substatus)
         thread.agent_id, thread.guide = pack.agent_id, pack.guide
@@ -107,56 +127,41 @@ class World:
                 hidden=message.hidden,
                 overrides=message.overrides,
             )
-
-    # -- time
-
-    def start_clock(self) -> None:
-        """Read the clock: one that starts when it is first read starts now."""
-        self._clock()
-
-    @property
-    def now(self) -> float:
-        """The world's clock."""
-        return self._clock()
-
-    @property
-    def calendar(self) -> float:
-        """The world's date, in seconds since 1970."""
-        return START + self._clock() - self._origin
+        return thread
 
     # -- what happens
 
     def send(self, pack_id: str, text: str, sender: Sender, overrides: Mapping[str, object]) -> str:
-        """A message arrives; its id."""
+        """Add a message that arrives now; return its id."""
         return self.write(self.thread(pack_id), text, sender, overrides).id
 
     def write(self, thread: Thread, text: str, sender: Sender, overrides: Mapping[str, object]) -> StoredMessage:
-        """A message arrives."""
+        """Add a message that arrives now."""
         self._remember(thread)
-        message = self._store(thread, text, sender, self.calendar, read=None, hidden=False, overrides=overrides)
+        message = self._store(thread, text, sender, self._calendar.today, read=None, hidden=False, overrides=overrides)
         if message.from_buyer:
             self._tell("created", message)
         return message
 
-    def _tell(self, action: Literal["created", "read"], message: StoredMessage) -> None:
+    def _tell(self, action: Action, message: StoredMessage) -> None:
         for listener in self.listeners:
-            listener(action, message.id)
+            listener(action, message)
 
     def hide(self, message_id: str) -> None:
-        """A message is moderated: no read returns or marks it, and `count` keeps counting it."""
+        """Moderate a message away: no read returns or marks it, and `count` keeps counting it."""
         message = self._messages[message_id]
         message.thread.hidden += not message.hidden
         message.hidden = True
 
     def reveal(self, message_id: str) -> None:
-        """A hidden message is let through, at its old place."""
+        """Let a hidden message through, at its old place."""
         message = self._messages[message_id]
         message.thread.hidden -= message.hidden
         message.hidden = False
 
     def mark(self, messages: Iterable[StoredMessage]) -> list[str]:
-        """Those of the buyer's that are visible become read; the ids of those that were not."""
-        now = self.calendar
+        """Mark the visible ones of the buyer as read; return the ids of those that were unread."""
+        now = self._calendar.today
         marked = []
         for message in messages:
             if message.from_buyer and message.read is None and not message.hidden:
@@ -171,33 +176,37 @@ class World:
         return marked
 
     def mark_by_reading(self, messages: Iterable[StoredMessage]) -> None:
-        """`mark`, as the side effect of a GET: remembered for `marked_ids`."""
+        """Mark them as the side effect of a GET, and remember them for `marked_ids`."""
         self._marked.update(self.mark(messages))
 
     # -- what is seen
 
     def thread(self, pack_id: str) -> Thread:
-        """The conversation, or a LookupError."""
+        """Return the conversation; LookupError where there is none."""
         try:
             return self._threads[pack_id]
         except KeyError:
             raise LookupError(f"no pack {pack_id} in this sandbox") from None
 
     def find_thread(self, pack_id: str) -> Thread | None:
-        """The conversation, if there is one."""
+        """Return the conversation, or None."""
         return self._threads.get(pack_id)
 
+    def has_message(self, message_id: str) -> bool:
+        """Whether the message is there, visible or hidden."""
+        return message_id in self._messages
+
     def find_message(self, message_id: str) -> StoredMessage | None:
-        """The message, if there is one that a read may show."""
+        """Return the message, or None where no read may show it."""
         message = self._messages.get(message_id)
         return None if message is None or message.hidden else message
 
     def listing(self, *, cap: int | None, order: str) -> tuple[list[tuple[Thread, int]], int]:
-        """The unread conversations with their counts, at most `cap` of them, and how many there are in all."""
+        """Return the unread conversations with their counts, at most `cap` of them, and how many there are in all."""
         if not self._lag and order != "shuffled":
             threads = reversed(self._unread) if order == "newest" else iter(self._unread)
             return [(thread, thread.unread) for thread in islice(threads, cap)], len(self._unread)
-        then = self._counts_before(self.now - self._lag)
+        then = self._counts_before(self._calendar.now - self._lag)
         gone = [thread for thread in then if thread not in self._unread]
         rows = [(thread, then.get(thread, thread.unread)) for thread in [*gone, *self._unread]]
         rows = [(thread, count) for thread, count in rows if count]
@@ -208,23 +217,23 @@ class World:
         return rows[:cap], len(rows)
 
     def unread_conversations(self) -> int:
-        """How many have something unread, visible or hidden."""
+        """Return how many conversations hold something unread, visible or hidden."""
         return len(self._unread)
 
     def unread_ids(self) -> set[str]:
-        """The buyers' messages that nobody has read, visible or hidden."""
+        """Return the buyers' messages that are unread, visible or hidden."""
         return {m.id for thread in self._unread for m in thread.messages if m.from_buyer and m.read is None}
 
     def marked_ids(self) -> set[str]:
-        """The buyers' messages that are read because of a marking GET."""
+        """Return the buyers' messages that are read because of a marking GET."""
         return set(self._marked)
 
     def message_ids(self) -> set[str]:
-        """Every message."""
+        """Return the ids of every message."""
         return set(self._messages)
 
     def pack_ids(self) -> list[str]:
-        """Every conversation, in the order of creation."""
+        """Return the ids of every conversation, in the order of creation."""
         return list(self._threads)
 
     # -- inside
@@ -242,8 +251,8 @@ class World:
     ) -> StoredMessage:
         message_id = overrides.get("id") if overrides else None
         if not isinstance(message_id, str):
-            # like the real ones: 12 hex digits of milliseconds, then what keeps them apart, in order
-            message_id = f"{int(created * 1000):012x}7000{0x8000000000000000 + len(self._messages):016x}"
+            # like real ids: 12 hex digits of milliseconds, then a number that keeps them apart and in order
+            message_id = f"{int(created * 1000):012x}7000{0x8000000000000000 + next(self._numbers):016x}"
         if message_id in self._messages:
             raise ValueError(f"message {message_id} is there twice")
         from_buyer = sender == "buyer"
@@ -263,7 +272,7 @@ class World:
 
     def _remember(self, thread: Thread) -> None:
         if self._lag:
-            self._changes.append(_Change(self.now, thread, thread.unread))
+            self._changes.append(_Change(self._calendar.now, thread, thread.unread))
 
     def _counts_before(self, moment: float) -> dict[Thread, int]:
         while self._changes and self._changes[0].at <= moment:

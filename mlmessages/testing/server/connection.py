@@ -1,4 +1,4 @@
-"""aiohttp's server side of a connection, which also says when its client has gone."""
+"""The server's side of a connection, which also says when its client has gone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Connection(web.RequestHandler):
         self._gone: asyncio.Future[None] = loop.create_future()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client has gone, or was sent away."""
+        """Note that the client has gone, or was sent away."""
         super().connection_lost(exc)
         if not self._gone.done():
             self._gone.set_result(None)
 
     async def client_gone(self) -> None:
-        """Returns when the connection is lost."""
+        """Return when the connection is lost."""
         await asyncio.shield(self._gone)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import attrs
 
-from .world import StoredMessage, Thread
+from .conversations import StoredMessage, Thread
 
 _DATES = '"received":%(created)s,"available":%(created)s,"notified":%(created)s,"created":%(created)s,"read":%(read)s'
 _PAGING = '{{"limit":{},"offset":{},"total":{}}}'

@@ -1,0 +1,155 @@
+"""The documented API of one application: from a request to its answer, with its side effect. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import formatdate
+
+from . import action_guide, attachments, rates, sending
+from .account import Account
+from .answers import JSON, Answer, Refused
+from .behaviour import Behaviour
+from .calendar import Calendar
+from .conversations import StoredMessage, Thread
+from .missed_feeds import MissedFeeds
+from .oauth import Application
+from .paging import number, page_of
+from .requests import ParsedRequest
+from .shapes import SHAPES, Shape
+
+
+class Api:
+    """Answers the requests of one application; an access token says for which of its sellers."""
+
+    def __init__(
+        self, accounts: Mapping[str, Account], application: Application, behaviour: Behaviour, calendar: Calendar
+    ) -> None:
+        self.throttled = 0
+        self.missed = MissedFeeds()
+        self._accounts = accounts
+        self._application = application
+        self._behaviour = behaviour
+        self._calendar = calendar
+        self._window = window = behaviour.rate
+        self._reads = rates.counter(window, window.reads) if window else None
+        self._writes = rates.counter(window, window.writes) if window else None
+
+    def execute(self, request: ParsedRequest) -> Answer:
+        """Count the request, do what it asks, and answer."""
+        return self._answer(request, marking=True)
+
+    def snapshot(self, request: ParsedRequest) -> Answer:
+        """Count the request and answer, and leave the marking to `mark_all`."""
+        return self._answer(request, marking=False)
+
+    def mark_all(self, request: ParsedRequest) -> None:
+        """Mark everything that the conversation of the request holds now."""
+        for account in self._accounts.values():
+            thread = account.conversations.find_thread(request.pack_id or "")
+            if thread is not None:
+                account.conversations.mark_by_reading(thread.messages)
+
+    def _answer(self, request: ParsedRequest, *, marking: bool) -> Answer:
+        if request.kind == "token":  # it does not count for the messages' budget
+            return Answer(*self._application.answer(request.method, request.body))
+        throttled = self._throttled(request)
+        if throttled is not None:
+            return throttled
+        try:
+            if request.kind == "other":
+                raise Refused(404, "Resource not found.", "not_found")
+            account = self._account(request)
+            if request.kind == "missed":
+                return self._missed(request)
+            shape = SHAPES[self._behaviour.shape or request.family]
+            if request.kind == "listing":
+                return self._listing(account, request, shape)
+            if request.kind == "message":
+                return self._message(account, request, shape)
+            if request.kind in ("upload", "download"):
+                return attachments.answer(account.attachments, request)
+            thread = self._thread(account, request)
+            if request.kind == "send":
+                return sending.answer(account, self._behaviour, request, thread)
+            if request.kind in ("reasons", "caps", "option"):
+                return action_guide.answer(account, self._behaviour, request, thread)
+            if request.kind == "probe":
+                rows = [(thread, thread.unread)] if thread.unread else []
+                return Answer(200, shape.listing(account.seller_id, rows, None))
+            return self._page(account, request, thread, shape, marking=marking)
+        except Refused as refused:
+            return refused.answer
+
+    def _throttled(self, request: ParsedRequest) -> Answer | None:
+        counter = self._reads if request.method == "GET" else self._writes
+        if counter is None or self._window is None:
+            return None
+        wait = counter.admit(self._calendar.now)
+        if not wait:
+            return None
+        self.throttled += 1
+        headers = {"Content-Type": JSON}
+        match self._window.retry_after:
+            case None:
+                pass
+            case "seconds":
+                headers["Retry-After"] = str(int(-(-wait // 1)))
+            case "date":
+                headers["Retry-After"] = formatdate(self._calendar.today + wait + 1.0, usegmt=True)
+            case text:
+                headers["Retry-After"] = str(text)
+        return Answer(429, b'{"message":"local_rate_limited"}', headers)
+
+    def _account(self, request: ParsedRequest) -> Account:
+        if request.token is None:
+            raise Refused(400, "Access token is required", "bad_request")
+        seller_id = self._application.seller_of(request.token)
+        if seller_id is None:
+            raise Refused(401, "invalid access token", "not_found")
+        return self._accounts[seller_id]
+
+    def _listing(self, account: Account, request: ParsedRequest, shape: Shape) -> Answer:
+        role = request.query.get("role")
+        if request.family == "domestic" and role not in ("buyer", "seller"):
+            raise Refused(400, "The role param is required", "bad_request")
+        if request.query.get("user_id", account.seller_id) != account.seller_id:
+            raise Refused(403, "Can not identify the user.", "forbidden")
+        behaviour = self._behaviour
+        rows, total = account.conversations.listing(cap=behaviour.cap, order=behaviour.listing_order)
+        if role == "buyer":  # this account has bought nothing
+            rows, total = [], 0
+        return Answer(200, shape.listing(account.seller_id, rows, total if behaviour.total else None))
+
+    def _missed(self, request: ParsedRequest) -> Answer:
+        app_id = request.query.get("app_id")
+        if not app_id:
+            raise Refused(400, "The app_id param is required", "bad_request")
+        offset, limit = number(request, "offset", 0), min(number(request, "limit", 10), 50)
+        return Answer(200, self.missed.page(self._calendar.now, app_id, request.query.get("topic"), offset, limit))
+
+    def _message(self, account: Account, request: ParsedRequest, shape: Shape) -> Answer:
+        message = account.conversations.find_message(request.message_id or "")
+        if message is None:
+            text = f"The message with id: {request.message_id} could not be retrieved from storage"
+            raise Refused(404, text, "not_found")
+        return Answer(200, shape.envelope(account.seller_id, message), ids=(message.id,))
+
+    def _thread(self, account: Account, request: ParsedRequest) -> Thread:
+        if request.seller_id is not None and request.seller_id != account.seller_id:
+            raise Refused(403, f"User access token invalid for resource {request.pack_id}", "forbidden")
+        thread = account.conversations.find_thread(request.pack_id or "")
+        if thread is None:
+            raise Refused(404, "Order do not exists", "not_found")
+        return thread
+
+    def _page(self, account: Account, request: ParsedRequest, thread: Thread, shape: Shape, *, marking: bool) -> Answer:
+        behaviour, conversations = self._behaviour, account.conversations
+        page = page_of(thread, request, behaviour)
+        marks: list[StoredMessage] = []
+        if marking and thread.unread and (request.kind == "mark" or not behaviour.honours_peek):
+            marks = page.rows if behaviour.marks == "page" else thread.visible
+        if behaviour.shows_read:
+            conversations.mark_by_reading(marks)
+        body = shape.page(account.seller_id, thread, page.rows, page.paging, behaviour.longest_reply)
+        conversations.mark_by_reading(marks)
+        return Answer(200, body, ids=tuple(message.id for message in page.rows))
