@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from attrs import define
 
 from .api.arguments import check_id, check_int, seconds
@@ -283,7 +284,9 @@ class _Door:
         return self.server()
 
     @web.middleware
-    async def remember(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    async def remember(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
         """Note which connections know the secret."""
         response = await handler(request)
         if request.method == "POST":  # a wrong path has raised
@@ -331,7 +334,7 @@ async def _listening(door: _Door, host: str, port: int) -> AsyncIterator[tuple[s
 
 def _room_for_connections() -> int:
     try:
-        import resource
+        import resource  # noqa: PLC0415 - Windows has none
     except ImportError:  # Windows: sockets are no file descriptors
         return 256
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -347,8 +350,6 @@ def _quiet_log() -> logging.Logger:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    from aiohttp.http_exceptions import HttpProcessingError
-
     error = record.exc_info[1] if record.exc_info else None
     if record.levelno < logging.WARNING or isinstance(error, HttpProcessingError):
         return False

@@ -164,7 +164,8 @@ async def test_a_notification_at_a_wrong_path_is_told(tmp_path: Path, caplog: py
             assert await served.post("/notifications/another-secret-of-30-chars") == 404
     [record] = caplog.records
     assert "another path than the secret one" in record.getMessage()
-    assert SECRET not in caplog.text and "another-secret" not in caplog.text
+    assert SECRET not in caplog.text
+    assert "another-secret" not in caplog.text
 
 
 @case("K29")
