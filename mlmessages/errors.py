@@ -80,7 +80,12 @@ class TransportError(MessagesError):
 
 
 class NotSent(TransportError):
-    """Nothing left this machine (no address, no connection, no TLS): it was certainly not executed."""
+    """Nothing left this machine (no address, no connection, no TLS): it was certainly not executed.
+
+    `final`: asking again gives the same, such as a certificate that cannot be trusted.
+    """
+
+    final: bool = False
 
 
 class AnswerLost(TransportError):
@@ -145,7 +150,12 @@ class ServerError(APIError):
 
 
 class DecodeError(MessagesError):
-    """A 2xx answer cannot be read, or is beyond the size cap. `problems`: each a path and a reason."""
+    """A 2xx answer cannot be read, or is beyond the size cap.
+
+    `problems`: each a path and a reason. `final`: asking again gives the same, such as an answer beyond the size cap.
+    """
+
+    final: bool = False
 
     def __init__(self, what: str, problems: tuple[str, ...] = ()) -> None:
         self.problems = problems

@@ -30,9 +30,22 @@ def outcome(error: Exception | None) -> Outcome:
 
 
 def repeatable(effect: Effect, error: Exception) -> bool:
-    """True if sending the same request again is safe and may help: all that was not executed for a passing reason, and
-    reads.
+    """Return True if sending the same request again is safe and may help.
+
+    That is what was not executed for a passing reason; and of reads also what has an unknown outcome or an answer that
+    cannot be read, such as the HTML page of a maintenance. Not what is `final`.
     """
+    if isinstance(error, (errors.NotSent, DecodeError)) and error.final:
+        return False
     if isinstance(error, (errors.NotSent, errors.RateLimited)):
         return True
-    return outcome(error) is Outcome.UNKNOWN and effect is Effect.READ
+    return effect is Effect.READ and (outcome(error) is Outcome.UNKNOWN or isinstance(error, DecodeError))
+
+
+def cured_by_new_token(error: Exception) -> bool:
+    """Return True for a 401 that another token may cure.
+
+    ``unauthorized_scopes`` is not one: the application is blocked, and with it each of its tokens (page "Application
+    blocking").
+    """
+    return isinstance(error, errors.Unauthorized) and error.code != "unauthorized_scopes"

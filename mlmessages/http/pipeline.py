@@ -1,28 +1,30 @@
-"""The one door to the API: `Session.execute` sends a call through retry ( limits ( auth ( transport )))."""
+"""The one door to the API: `Pipeline.execute` sends a call through retry ( limits ( auth ( transport )))."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
 
 from attrs import define
 
-from ..api.calls import Call, Effect, Fault, Request, Response, T_co
-from ..api.outcomes import Outcome, outcome
+from ..api.calls import Call, Effect, Fault, Response
+from ..api.outcomes import Outcome, cured_by_new_token, outcome
 from ..api.refusals import check
 from ..auth.source import Secret, TokenSource, current_token
-from ..errors import AnswerLost, APIError, Conflict, DecodeError, MessagesError, NotSent, RateLimited, Unauthorized
+from ..errors import AnswerLost, APIError, Conflict, DecodeError, MessagesError, NotSent, RateLimited
 from ..events import SILENT, Events, PauseEvent, RefreshEvent, RequestEvent, route
 from .limits import Limits, Permit
 from .retry import FailedAttempt, Retry, RetryBudget, RetryLoop
 from .transport import Transport
 
 T = TypeVar("T")
+Guard = Callable[[], Awaitable[None]]
 
 
 @define
 class RequestCount:
-    """What somebody's requests have come to.
+    """What the requests of one purpose have come to.
 
     `requests`: how many were sent, retries included. `in_doubt`: one that changes something was sent, and it may have
     been executed, or it was, and what it showed is still being read.
@@ -33,9 +35,9 @@ class RequestCount:
 
 
 class Pipeline:
-    """The pipeline of one client.
+    """The way of every request of one client: retry ( limits ( auth ( transport ))), then check and read.
 
-    Every attempt pays the budget; the token is asked for last; nothing is held while sleeping.
+    Every attempt pays the budget; the token is asked for after the permit; nothing is held while sleeping.
     """
 
     def __init__(
@@ -45,15 +47,15 @@ class Pipeline:
         self.transport: Final = transport
         self.source: Final = source
         self.retry: Final = retry
+        self.retry_budget: Final = RetryBudget()
         self.events: Final = events
         self.date: str | None = None  # of the last answer, by the server's clock
-        self._quota = RetryBudget()
-        self._token: Secret | None = None  # the last one, to see that there is another
+        self._token: Secret | None = None  # the last one used, to see that there is another
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "not entered yet: use `async with`"
 
     async def open(self) -> None:
-        """Bind it to the running event loop; once."""
+        """Bind the pipeline to the running event loop, and open the transport. Raises `RuntimeError` the second time."""
         if self._loop is not None:
             raise RuntimeError("a client is entered once; make a new one")
         self._loop = asyncio.get_running_loop()
@@ -61,12 +63,12 @@ class Pipeline:
         self._state = ""
 
     async def close(self) -> None:
-        """Nothing is sent any more."""
+        """Send nothing any more, and close the transport."""
         self._state = "closed"
         await self.transport.close()
 
     def check_open(self) -> None:
-        """`RuntimeError` before entering, after closing, and in another event loop than the one entered in."""
+        """Raise `RuntimeError` before entering, after closing, and in another event loop than the one entered in."""
         if self._state:
             raise RuntimeError(f"the client is {self._state}")
         try:
@@ -76,101 +78,163 @@ class Pipeline:
         if loop is not self._loop:
             raise RuntimeError("the client belongs to the event loop that it was entered in")
 
-    async def execute(self, call: Call[T_co], tally: RequestCount | None = None) -> T_co:
-        """What `call` reads from its answer.
+    async def execute(
+        self, call: Call[T], count: RequestCount | None = None, *, before_sending: Guard | None = None
+    ) -> T:
+        """Return what `call` reads from its answer.
+
+        `before_sending` is awaited before each attempt, when permit and token are there and nothing is left to wait
+        for; what it raises ends the call, with nothing sent and the permit given back at once.
 
         Raises `TransportError`, `APIError`, `DecodeError` or `AuthError`, after the retries that are safe. A marking
         request and a write are not repeated when they may have been executed.
         """
         self.check_open()  # before it waits for the budget; and again when it has it
-        exchange = RequestAttempts(self, call.request, tally)
-        course = RetryLoop(
-            self.retry, self._quota, call.request.effect, exchange.attempt, exchange.elapsed, events=self.events
+        attempts = RequestAttempts(self, call, count or RequestCount(), before_sending)
+        loop = RetryLoop(
+            self.retry, self.retry_budget, call.request.effect, attempts.attempt, attempts.elapsed, events=self.events
         )
-        response = await course.run()
-        try:
-            return call.read(response.body)
-        except DecodeError as error:
-            # Its frames and the parser's error behind it hold the answer, and with it what buyers wrote.
-            unreadable = error.with_traceback(None)
-            unreadable.__context__ = None
-        raise unreadable
+        return await loop.run()
 
-    def tell_of_token(self, token: Secret, *, rejected: bool) -> None:
-        """Tell it where `token` is another one than before."""
+    def note_token(self, token: Secret, *, rejected: bool) -> None:
+        """Emit a `RefreshEvent` if `token` is another one than before. `rejected`: because that was answered 401."""
         before, self._token = self._token, token
         if before is not None and before != token:
             self.events.emit(RefreshEvent(rejected))
 
 
-class RequestAttempts:
-    """The attempts of one request, and how much of their time counts."""
+class RequestAttempts(Generic[T]):
+    """The attempts of one call, and how much of their time counts."""
 
-    __slots__ = ("_loop", "_refreshed", "_request", "_session", "_started", "_tally", "_waited")
+    __slots__ = (
+        "_before_sending",
+        "_call",
+        "_count",
+        "_loop",
+        "_pipeline",
+        "_renewed",
+        "_request",
+        "_started",
+        "_token",
+        "_waited",
+    )
 
-    def __init__(self, session: Pipeline, request: Request, tally: RequestCount | None) -> None:
-        self._session = session
-        self._request = request
-        self._tally = tally or RequestCount()
+    def __init__(self, pipeline: Pipeline, call: Call[T], count: RequestCount, before_sending: Guard | None) -> None:
+        self._pipeline = pipeline
+        self._call = call
+        self._request = call.request
+        self._count = count
+        self._before_sending = before_sending
         self._loop = asyncio.get_running_loop()
         self._started: float | None = None
         self._waited = 0.0
-        self._refreshed = False
+        self._token: Secret | None = None
+        self._renewed = False
 
     def elapsed(self) -> float:
         """Seconds since the first attempt started, without waiting for the budget."""
         return 0.0 if self._started is None else self._loop.time() - self._started - self._waited
 
-    async def attempt(self) -> Response | FailedAttempt:
-        """One attempt; a 401 that a new token cures is part of it."""
-        source, effect = self._session.source, self._request.effect
-        while True:
-            permit = await self._permit()
-            sent = answered = False
-            failure: BaseException | None = None
-            status: int | None = None
-            was_in_doubt = self._tally.in_doubt
-            try:
-                token = await current_token(source)
-                if self._session.events:
-                    self._session.tell_of_token(token, rejected=self._refreshed)
-                self._session.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
-                sent = True
-                self._tally.requests += 1
-                self._tally.in_doubt = was_in_doubt or effect is not Effect.READ
-                response = await self._session.transport.send(self._request, token, self._time_left())
-                status = response.status
-                _check(response, effect)
-                answered = True
-                self._session.date = response.headers.get("Date")
-                return response
-            except MessagesError as error:
-                failure = error
-                if outcome(error) is Outcome.NOT_EXECUTED:
-                    self._tally.in_doubt = was_in_doubt
-                if sent and isinstance(error, NotSent):
-                    sent = False
-                    self._tally.requests -= 1
-                answered = isinstance(error, (APIError, DecodeError)) and not isinstance(error, RateLimited)
-                wait = self._pause(permit, error) if isinstance(error, RateLimited) else 0.0
-                if not isinstance(error, Unauthorized):
-                    return FailedAttempt(error, wait, passing=self._request.locks and isinstance(error, Conflict))
-                rejection = error
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                self._session.limits.release(permit, sent=sent, answered=answered)
-                if self._session.events and sent:
-                    self._tell(permit, status, failure)
-            await source.rejected(token)
-            if self._refreshed or await current_token(source) == token:
-                return FailedAttempt(rejection)
-            self._refreshed = True
+    async def attempt(self) -> T | FailedAttempt:
+        """Make one attempt; a 401 that a new token cures is part of it."""
+        answer = await self._send()
+        while isinstance(answer, FailedAttempt) and cured_by_new_token(answer.error) and await self._renew_token():
+            answer = await self._send()
+        return answer if isinstance(answer, FailedAttempt) else self._read(answer)
 
-    def _tell(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
+    async def _send(self) -> Response | FailedAttempt:
+        """Send the request once: with a permit, then a token, then past the guard."""
+        pipeline = self._pipeline
+        permit = await self._acquire()
+        sent = answered = False
+        try:
+            try:
+                self._token = await current_token(pipeline.source)
+            except MessagesError as error:
+                return FailedAttempt(error)
+            if pipeline.events:
+                pipeline.note_token(self._token, rejected=self._renewed)
+            if self._before_sending is not None:
+                await self._before_sending()
+            pipeline.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
+            sent = True
+            result = await self._exchange(permit, self._token)
+            failure = result.error if isinstance(result, FailedAttempt) else None
+            sent = not isinstance(failure, NotSent)
+            answered = failure is None or (
+                isinstance(failure, (APIError, DecodeError)) and not isinstance(failure, RateLimited)
+            )
+            return result
+        finally:
+            pipeline.limits.release(permit, sent=sent, answered=answered)
+
+    async def _exchange(self, permit: Permit, token: Secret) -> Response | FailedAttempt:
+        """Call the transport, keep the books of what is known of the request, and check the answer."""
+        pipeline, request, count = self._pipeline, self._request, self._count
+        in_doubt_before = count.in_doubt
+        count.requests += 1
+        count.in_doubt = in_doubt_before or request.effect is not Effect.READ
+        status: int | None = None
+        failure: BaseException | None = None
+        try:
+            response = await pipeline.transport.send(request, token, pipeline.retry.deadline - self.elapsed())
+            status = response.status
+            check(response)
+            _check_whole(response, request.effect)
+            pipeline.date = response.headers.get("Date")
+            return response
+        except MessagesError as error:
+            failure = error
+            if outcome(error) is Outcome.NOT_EXECUTED:
+                count.in_doubt = in_doubt_before
+            if isinstance(error, NotSent):
+                count.requests -= 1
+            wait = self._pause(permit, error) if isinstance(error, RateLimited) else 0.0
+            return FailedAttempt(error, wait, passing=request.locks and isinstance(error, Conflict))
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if pipeline.events and not isinstance(failure, NotSent):
+                self._emit_request(permit, status, failure)
+
+    async def _renew_token(self) -> bool:
+        """Tell the source of the token's refusal; return True if it has another one, once a call."""
+        assert self._token is not None
+        await self._pipeline.source.rejected(self._token)
+        if self._renewed:
+            return False
+        self._renewed = await current_token(self._pipeline.source) != self._token
+        return self._renewed
+
+    def _read(self, response: Response) -> T | FailedAttempt:
+        """Read the answer, with the permit already given back."""
+        try:
+            return self._call.read(response.body)
+        except DecodeError as error:
+            # Its frames and the parser's error behind it hold the answer, and with it what buyers wrote.
+            unreadable = error.with_traceback(None)
+            unreadable.__context__ = None
+            return FailedAttempt(unreadable)
+
+    async def _acquire(self) -> Permit:
+        asked = self._loop.time()
+        permit = await self._pipeline.limits.acquire(self._pipeline, write=self._request.effect is Effect.WRITE)
+        if self._started is None:
+            self._started = permit.started
+        else:
+            self._waited += permit.started - asked
+        return permit
+
+    def _pause(self, permit: Permit, error: RateLimited) -> float:
+        retry = self._pipeline.retry
+        wait = self._pipeline.limits.refused(permit, error.retry_after, retry.delay, retry.deadline)
+        self._pipeline.events.emit(PauseEvent(wait))
+        return wait
+
+    def _emit_request(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
         request = self._request
-        self._session.events.emit(
+        self._pipeline.events.emit(
             RequestEvent(
                 request.method,
                 route(request.target),
@@ -181,29 +245,14 @@ class RequestAttempts:
             )
         )
 
-    async def _permit(self) -> Permit:
-        asked = self._loop.time()
-        permit = await self._session.limits.acquire(self._session, write=self._request.effect is Effect.WRITE)
-        if self._started is None:
-            self._started = permit.started
-        else:
-            self._waited += permit.started - asked
-        return permit
 
-    def _time_left(self) -> float:
-        return self._session.retry.deadline - self.elapsed()
-
-    def _pause(self, permit: Permit, error: RateLimited) -> float:
-        retry = self._session.retry
-        wait = self._session.limits.refused(permit, error.retry_after, retry.delay, retry.deadline)
-        self._session.events.emit(PauseEvent(wait))
-        return wait
-
-
-def _check(response: Response, effect: Effect) -> None:
-    """Raise what `response` is, if it is no answer to read."""
-    check(response)
-    if response.fault is not None:
-        if effect is Effect.READ and response.fault not in (Fault.TOO_LARGE, Fault.TOO_LARGE_FILE):
-            raise AnswerLost(response.fault.value)
-        raise DecodeError(response.fault.value)
+def _check_whole(response: Response, effect: Effect) -> None:
+    """Raise an error if the body of a 2xx `response` did not come whole: a read may be repeated for it, nothing else."""
+    if response.fault is None:
+        return
+    too_large = response.fault in (Fault.TOO_LARGE, Fault.TOO_LARGE_FILE)
+    if effect is Effect.READ and not too_large:
+        raise AnswerLost(response.fault.value)
+    incomplete = DecodeError(response.fault.value)
+    incomplete.final = too_large
+    raise incomplete

@@ -389,7 +389,7 @@ def test_the_outcome_of_an_attempt(error: Exception | None, expected: Outcome) -
 @pytest.mark.parametrize(("error", "_"), OUTCOMES[1:], ids=repr)
 @pytest.mark.parametrize("effect", Effect)
 def test_only_what_is_safe_is_repeated(error: Exception, _: Outcome, effect: Effect) -> None:
-    """All that was not executed for a passing reason may be sent again; of unknown outcomes, plain reads alone."""
+    """All that was not executed for a passing reason may be sent again; unknown or unreadable, plain reads alone."""
     passing = isinstance(error, (errors.NotSent, RateLimited))
-    unknown = isinstance(error, (errors.AnswerLost, ServerError))
+    unknown = isinstance(error, (errors.AnswerLost, ServerError, errors.DecodeError))
     assert repeatable(effect, error) is (passing or (unknown and effect is Effect.READ))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlmessages import Drain, Limits, Retry
-from mlmessages.errors import AnswerLost, DrainStalled, Forbidden, ServerError, StillListed
+from mlmessages.errors import AnswerLost, DecodeError, DrainStalled, Forbidden, ServerError, StillListed
 from mlmessages.models import Conversation
 from mlmessages.testing import (
     DROP,
@@ -709,10 +709,10 @@ async def test_an_empty_listing_right_after_429s_is_asked_once_more() -> None:
 
 @on_virtual_clock
 async def test_a_listing_without_results_is_no_end() -> None:
-    """200 with something else in it is an error, not an empty inbox."""
-    sandbox = Sandbox(packs=3, rules=[on("listing", nth=1).do(Reply(200, {"total": 0}))])
+    """200 with something else in it, as often as it is asked, is an error, not an empty inbox."""
+    sandbox = Sandbox(packs=3, rules=[on("listing").do(Reply(200, {"total": 0}))])
     async with client_of(sandbox) as client, client.drain() as drain:
-        with pytest.raises(Exception, match="results"):
+        with pytest.raises(DecodeError, match="results"):
             await anext(drain)
 
 

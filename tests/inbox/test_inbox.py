@@ -1139,13 +1139,9 @@ async def test_a_crash_does_not_forget_that_the_count_changed(
 )
 @on_virtual_clock
 async def test_a_listing_that_fails_once_is_asked_again(ending: Any, inbox_of: Any, consumer: Any) -> None:
-    """A listing only reads: it is retried at once where that may help; garbage ends the drain with nothing marked."""
+    """A listing only reads: it is retried at once, also where its answer cannot be read."""
     sandbox = Sandbox(packs=2, rules=[on("listing", nth=1).do(ending)])
     async with inbox_of(sandbox) as inbox:
-        if isinstance(ending, Reply) and ending.status == 200:
-            with pytest.raises(DecodeError):
-                await consumer.empty(inbox)
-            assert gets(sandbox) == []
         await consumer.empty(inbox)
     assert len(consumer.ids) == 2
 

@@ -9,26 +9,21 @@ import random
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlmessages import Limits, Retry, StaticToken, TokenSource, errors
-from mlmessages.api.calls import Call, Effect, Request
+from mlmessages import Limits, Retry, errors
+from mlmessages.api.calls import Effect
 from mlmessages.api.outcomes import repeatable
-from mlmessages.http.pipeline import Pipeline, RequestCount
+from mlmessages.http.pipeline import RequestCount
 from mlmessages.http.retry import FailedAttempt, RetryBudget, RetryLoop
-from mlmessages.http.transport import Transport
-from mlmessages.testing import DROP, EXECUTE, HANG, Behaviour, Garbage, Redirect, Reply, Rule, Sandbox, on, virtual_run
+from mlmessages.testing import DROP, EXECUTE, HANG, Garbage, Redirect, Reply, Rule, Sandbox, on, virtual_run
 from policy.cancelling import Cancel, cancelled_at
-
-READ, MARK, WRITE = Effect.READ, Effect.MARK, Effect.WRITE
-TRIVIAL = Sandbox(packs=1)  # for its ids, which every sandbox of one pack has
-PACK = TRIVIAL.pack_ids()[0]
-
+from policy.pipelines import MARK, READ, WRITE, Renewable, call, once, session_of
 
 # -- one course of attempts --------------------------------------------------------------------------------------------
 
@@ -76,7 +71,12 @@ def too_many(retry_after: float | None = None) -> errors.MessagesError:
     return errors.RateLimited(429, retry_after=retry_after)
 
 
-ALWAYS = {READ, MARK, WRITE}
+def final(error: errors.NotSent | errors.DecodeError) -> errors.MessagesError:
+    error.final = True
+    return error
+
+
+ALWAYS = (READ, MARK, WRITE)
 
 
 @pytest.mark.parametrize("effect", Effect)
@@ -85,25 +85,27 @@ ALWAYS = {READ, MARK, WRITE}
     [
         (errors.NotSent("no connection"), ALWAYS),
         (too_many(), ALWAYS),
-        (lost(), {READ}),
-        (errors.ServerError(500), {READ}),
-        (errors.ServerError(502), {READ}),
-        (errors.ServerError(504), {READ}),
-        (errors.BadRequest(400), set()),
-        (errors.Unauthorized(401), set()),
-        (errors.Forbidden(403), set()),
-        (errors.NotFound(404), set()),
-        (errors.Conflict(409), set()),
-        (errors.APIError(302), set()),
-        (errors.APIError(451), set()),
-        (errors.DecodeError("not JSON"), set()),
-        (errors.AuthError("no token"), set()),
-        (errors.ReauthorizationRequired("no token"), set()),
+        (lost(), (READ,)),
+        (errors.ServerError(500), (READ,)),
+        (errors.ServerError(502), (READ,)),
+        (errors.ServerError(504), (READ,)),
+        (errors.BadRequest(400), ()),
+        (errors.Unauthorized(401), ()),
+        (errors.Forbidden(403), ()),
+        (errors.NotFound(404), ()),
+        (errors.Conflict(409), ()),
+        (errors.APIError(302), ()),
+        (errors.APIError(451), ()),
+        (errors.DecodeError("not JSON"), (READ,)),
+        (final(errors.DecodeError("too large")), ()),
+        (final(errors.NotSent("no trust in its certificate")), ()),
+        (errors.AuthError("no token"), ()),
+        (errors.ReauthorizationRequired("no token"), ()),
     ],
     ids=repr,
 )
 def test_outcome_decides_what_is_repeated(
-    error: errors.MessagesError, repeated_for: set[Effect], effect: Effect
+    error: errors.MessagesError, repeated_for: tuple[Effect, ...], effect: Effect
 ) -> None:
     """What was not executed is sent again, what may have been only if it is a read, a refusal never."""
     script = Script([error, None])
@@ -333,73 +335,23 @@ def test_empty_quota_raises_the_error_without_waiting() -> None:
 # -- the whole pipeline, on the wire -----------------------------------------------------------------------------------
 
 
-class Renewable:
-    """A token source that gets `fresh` when its token was rejected."""
-
-    def __init__(self, token: str, fresh: str) -> None:
-        self._token = token
-        self._fresh = fresh
-
-    async def token(self) -> str:
-        return self._token
-
-    async def rejected(self, token: str) -> None:
-        self._token = self._fresh
-
-
-@asynccontextmanager
-async def session_of(
-    sandbox: Sandbox,
-    limits: Limits | None = None,
-    retry: Retry | None = None,
-    source: TokenSource | None = None,
-    patience: float = 30.0,
-) -> AsyncIterator[Pipeline]:
-    """The pipeline in front of `sandbox`."""
-    async with sandbox.session() as http:
-        session = Pipeline(
-            Transport(sandbox.base_url, http, patience),
-            source or StaticToken(sandbox.token),
-            limits or Limits(per_second=None),
-            retry or Retry(),
-        )
-        await session.open()
-        try:
-            yield session
-        finally:
-            await session.close()
-
-
-def call(effect: Effect = READ) -> Call[bytes]:
-    """One request with that effect."""
-    if effect is WRITE:
-        return Call(Request("/messages/action_guide", WRITE, "POST"), bytes)
-    query = "?tag=post_sale" + ("" if effect is MARK else "&mark_as_read=false")
-    return Call(Request(f"/marketplace/messages/packs/{PACK}{query}", effect), bytes)
-
-
-def once(*steps: object, latency: float = 0.0) -> Sandbox:
-    """A sandbox that plays `steps` for the first request."""
-    return Sandbox(packs=1, rules=[on("any", nth=1).do(*steps)], behaviour=Behaviour(latency=latency))
-
-
 @pytest.mark.parametrize("effect", Effect)
 @pytest.mark.parametrize(
     ("steps", "error", "repeated_for"),
     [
         ([Reply(429)], errors.RateLimited, ALWAYS),
-        ([Reply(503)], errors.ServerError, {READ}),
-        ([DROP], errors.AnswerLost, {READ}),
-        ([HANG], errors.AnswerLost, {READ}),
-        ([Reply(400)], errors.BadRequest, set()),
-        ([Reply(403)], errors.Forbidden, set()),
-        ([Reply(404)], errors.NotFound, set()),
-        ([Redirect("http://127.0.0.1/elsewhere")], errors.APIError, set()),
+        ([Reply(503)], errors.ServerError, (READ,)),
+        ([DROP], errors.AnswerLost, (READ,)),
+        ([HANG], errors.AnswerLost, (READ,)),
+        ([Reply(400)], errors.BadRequest, ()),
+        ([Reply(403)], errors.Forbidden, ()),
+        ([Reply(404)], errors.NotFound, ()),
+        ([Redirect("http://127.0.0.1/elsewhere")], errors.APIError, ()),
     ],
     ids=str,
 )
 def test_what_the_server_does_decides_how_often_it_is_asked(
-    steps: list[object], error: type[errors.MessagesError], repeated_for: set[Effect], effect: Effect
+    steps: list[object], error: type[errors.MessagesError], repeated_for: tuple[Effect, ...], effect: Effect
 ) -> None:
     """E5, E7: on the wire, one request or two, by what is known of the first: ours is the only layer of retries."""
 

@@ -628,7 +628,7 @@ async def test_always_401_costs_one_refresh_and_is_unauthorized(store: FileToken
 @on_virtual_clock
 async def test_one_path_that_is_always_401_costs_one_refresh(store: FileTokenStore) -> None:
     """A scope is missing: the path without it fails each time, the others go on, and nothing is refreshed for it."""
-    sandbox = Sandbox(packs=1, rules=[on("peek").do(Reply(401, {"message": "unauthorized_scopes"}))])
+    sandbox = Sandbox(packs=1, rules=[on("peek").do(Reply(401, {"message": "not with this scope"}))])
     await store.save(first_token(sandbox))
     async with client_with(sandbox, source_of(sandbox, store)) as client:
         for _ in range(20):

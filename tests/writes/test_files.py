@@ -454,12 +454,12 @@ REFUSALS: dict[str, tuple[Any, type[Exception], int]] = {
     "a wrong site": (Reply(400, {"message": "Invalid site_id: 'MXX' is not a recognized site"}), BadRequest, 1),
     "401": (Reply(401, payload("error_401_invalid_token")), Unauthorized, 1),
     "429": (Reply(429, payload("error_429_minimal"), {"Retry-After": "9999"}), RateLimited, 1),
-    "an error under a 200": (Reply(200, payload("error_500_attachment_error_null")), DecodeError, 1),
+    "an error under a 200": (Reply(200, payload("error_500_attachment_error_null")), DecodeError, 6),
     "a redirect": (Redirect("https://elsewhere.invalid/"), APIError, 1),
     "a gzip bomb": (Gzip(30_000_000), DecodeError, 1),
     "cut off": (Truncate(1000), AnswerLost, 6),
     "dropped": (DROP, AnswerLost, 6),
-    "not even json": (ContentType("application/problem+json"), DecodeError, 1),
+    "not even json": (ContentType("application/problem+json"), DecodeError, 6),
 }
 
 

@@ -1,0 +1,77 @@
+"""The order of the pipeline: permit, token, guard, transport; and what a refused token costs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from cases import case
+from mlmessages import Limits, errors
+from mlmessages.http.pipeline import RequestCount
+from mlmessages.testing import Behaviour, Reply, Sandbox, on, virtual_run
+from policy.pipelines import MARK, READ, Renewable, call, once, session_of
+
+
+@case("Q1")
+def test_the_guard_runs_after_the_permit_and_before_the_bytes() -> None:
+    """With one permit a second guard runs only when the first request is over; each attempt passes it, repeats too."""
+
+    async def main() -> list[str]:
+        sandbox = Sandbox(packs=1, rules=[on("any", nth=1).do(Reply(429))], behaviour=Behaviour(latency=1.0))
+        passed: list[str] = []
+
+        async def guard(name: str) -> None:
+            passed.append(f"{name} at {asyncio.get_running_loop().time():.0f}, {len(sandbox.log)} sent")
+
+        async with session_of(sandbox, Limits(concurrency=1, per_second=None)) as session:
+            await asyncio.gather(
+                session.execute(call(), before_sending=lambda: guard("first")),
+                session.execute(call(), before_sending=lambda: guard("second")),
+            )
+        return passed
+
+    first, *others = virtual_run(main())
+    assert first == "first at 0, 0 sent"
+    assert sorted(name.split()[0] for name in others) == ["first", "second"]
+    assert [passed.split(", ")[1] for passed in others] == ["1 sent", "2 sent"]
+
+
+@case("Q1")
+@pytest.mark.parametrize("error", [errors.JournalError("no seat"), errors.NotSent("lease"), KeyError()], ids=repr)
+def test_what_the_guard_raises_ends_the_call_with_nothing_sent(error: Exception) -> None:
+    """Nothing leaves, nothing is repeated, the permit is free at once, the report counts no request."""
+
+    async def main() -> None:
+        sandbox = Sandbox(packs=1)
+        count = RequestCount()
+
+        async def guard() -> None:
+            raise error
+
+        async with session_of(sandbox, Limits(reads=1, per_second=None)) as session:
+            with pytest.raises(type(error)) as caught:
+                await session.execute(call(MARK), count, before_sending=guard)
+            assert caught.value is error
+            assert (sandbox.log, count, session.limits.used) == ([], RequestCount(), 0)
+            await session.execute(call())
+        assert asyncio.get_running_loop().time() < 1
+
+    virtual_run(main())
+
+
+@case("K26")
+def test_a_blocked_application_costs_no_refresh() -> None:
+    """401 `unauthorized_scopes`: no token cures it, so the source is not told to forget this one."""
+
+    async def main() -> None:
+        body = {"message": "unauthorized_scopes", "error": "unauthorized_scopes", "status": 401, "cause": []}
+        sandbox = once(Reply(401, body))
+        source = Renewable(sandbox.token, "another")
+        async with session_of(sandbox, source=source) as session:
+            with pytest.raises(errors.Unauthorized):
+                await session.execute(call(READ))
+        assert await source.token() == sandbox.token
+        assert len(sandbox.log) == 1
+
+    virtual_run(main())
