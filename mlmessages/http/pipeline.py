@@ -55,7 +55,7 @@ class Pipeline:
         self._state = "not entered yet: use `async with`"
 
     async def open(self) -> None:
-        """Bind the pipeline to the running event loop, and open the transport. Raises `RuntimeError` the second time."""
+        """Bind the pipeline to the running event loop and open the transport: once, else `RuntimeError`."""
         if self._loop is not None:
             raise RuntimeError("a client is entered once; make a new one")
         self._loop = asyncio.get_running_loop()
@@ -247,7 +247,7 @@ class RequestAttempts(Generic[T]):
 
 
 def _check_whole(response: Response, effect: Effect) -> None:
-    """Raise an error if the body of a 2xx `response` did not come whole: a read may be repeated for it, nothing else."""
+    """Raise an error if the body of a 2xx `response` did not come whole; only a read may be repeated for it."""
     if response.fault is None:
         return
     too_large = response.fault in (Fault.TOO_LARGE, Fault.TOO_LARGE_FILE)
