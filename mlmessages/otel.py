@@ -9,10 +9,13 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from opentelemetry import metrics, trace
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
-from opentelemetry.util.types import AttributeValue
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
+    from opentelemetry.util.types import AttributeValue
+except ImportError as error:
+    raise ImportError("mlmessages.otel needs OpenTelemetry: pip install 'mlmessages[otel]'") from error
 
 from .events import DeliveryEvent, Event, ParkEvent, PauseEvent, RefreshEvent, RequestEvent, RetryEvent
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
+import sysconfig
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
-from ..api import convert
 from ..events import ParkEvent, extra
 from ..journal.journal import FailedDelivery, Journal
+from .drain import Delivery
 from .ingest import Ingest, NewMessages
+
+Handler = Callable[[Delivery], Awaitable[object]]
+OnError = Callable[[BaseException, Delivery], object]
 
 _log: Final = logging.getLogger("mlmessages")
 _FIRST_REPETITION: Final = 5.0  # seconds after a handler failed; doubled each time
 _LONGEST_REPETITION: Final = 3600.0
+_HANGS: Final = 300.0  # seconds in the handler that are worth a warning
+_FOREIGN: Final = tuple(
+    {str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
+)
 
 
 @frozen
@@ -32,33 +43,46 @@ class Settings:
     app_id: str | None
 
 
+@define(eq=False)
+class _InHand:
+    """A delivery that the handler has."""
+
+    task: asyncio.Task[None]
+    news: NewMessages
+    since: float
+    warn_at: float
+
+
 class Dispatcher:
-    """Hands over what is new, several packs at a time and one delivery of a pack at a time; what the handler fails at
-    comes again from the journal, later each time, and in the end no more.
+    """Hands over what is new, several packs at a time and one delivery of a pack at a time.
+
+    What the handler fails at comes again from the journal, later each time, and in the end no more.
     """
 
     def __init__(
         self,
         intake: Ingest,
         journal: Journal,
-        hand_over: Callable[[NewMessages], Awaitable[None]],
+        *,
+        handler: Handler,
+        on_error: OnError | None,
         settings: Settings,
         changed: Callable[[], None],
     ) -> None:
         self._intake = intake
         self._journal = journal
-        self._hand_over = hand_over
+        self._handler = handler
+        self._on_error = on_error
         self._settings = settings
         self._changed = changed
-        self._running: dict[str, tuple[asyncio.Task[None], NewMessages]] = {}
+        self._in_hand: dict[str, _InHand] = {}
         self._again: dict[str, float] = {}  # packs to hand over from the journal, and when by the loop's clock
-        self._more: set[str] = set()  # packs with news that came while one of them was being handed over
         self._letters: dict[str, FailedDelivery] = {}
         self._buried: set[str] = set()
         self._ending = False
 
     async def load(self) -> None:
-        """What earlier runs failed at."""
+        """Take up what earlier runs failed at."""
         now, clock = asyncio.get_running_loop().time(), time.time()
         for letter in await self._journal.letters():
             self._letters[letter.pack_id] = letter
@@ -67,56 +91,49 @@ class Dispatcher:
         self._buried = set(await self._journal.buried())
 
     @property
-    def next_repetition(self) -> float | None:
-        """When the next one is due."""
-        return min((due for pack, due in self._again.items() if pack not in self._running), default=None)
+    def due(self) -> float | None:
+        """When there is something to do although nothing has happened; None: never."""
+        moments = [hand.warn_at for hand in self._in_hand.values()]
+        if self._has_room:
+            moments += [due for pack_id, due in self._again.items() if pack_id not in self._in_hand]
+        return min(moments, default=None)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._in_hand) < self._settings.concurrency
 
     async def fill(self) -> None:
         """Hand over what there is, as far as there is room. Raises `JournalError`."""
-        for pack_id, (task, _) in [*self._running.items()]:
-            if task.done():
-                del self._running[pack_id]
-                if pack_id in self._more:
-                    self._more.discard(pack_id)
-                    self._again.setdefault(pack_id, asyncio.get_running_loop().time())
-                task.result()
-        while len(self._running) < self._settings.concurrency:
-            news = await self._next()
-            if news is None:
-                return
+        for pack_id, hand in [*self._in_hand.items()]:
+            if hand.task.done():
+                del self._in_hand[pack_id]
+                hand.task.result()
+        while self._has_room and (news := await self._next()) is not None:
+            now = asyncio.get_running_loop().time()
             task = asyncio.create_task(self._deliver(news))
-            self._running[news.pack_id] = task, news
+            self._in_hand[news.pack_id] = _InHand(task, news, now, now + _HANGS)
             task.add_done_callback(lambda _: self._changed())
+        self._warn_of_hanging()
 
     async def _next(self) -> NewMessages | None:
         now = asyncio.get_running_loop().time()
-        for pack_id in [pack for pack, due in self._again.items() if due <= now and pack not in self._running]:
-            if (again := await self._stored(pack_id)) is not None:
+        for pack_id in [pack_id for pack_id, due in self._again.items() if due <= now and pack_id not in self._in_hand]:
+            if (again := await self._repeated(pack_id)) is not None:
                 return again
-        while (left_over := await self._intake.left_over()) is not None:
-            if (rest := self._unburied(left_over)) is not None and not self._waits(rest.pack_id):
+        while (left_over := await self._intake.left_over(self._waits)) is not None:
+            if (rest := self._unburied(left_over)) is not None:
                 return rest
-        while self._intake.ready:
-            news = self._intake.ready.popleft()
-            if not self._waits(news.pack_id):
-                return news
-        return None
+        return await self._intake.just_read(self._waits)
 
     def _waits(self, pack_id: str) -> bool:
-        """True if its news come from the journal, with what came before them."""
-        if pack_id in self._running:
-            self._more.add(pack_id)
-            return True
-        return pack_id in self._again
+        """True if what is new of the pack comes after, or together with, what came before it."""
+        return pack_id in self._in_hand or pack_id in self._again
 
-    async def _stored(self, pack_id: str) -> NewMessages | None:
-        """All that the journal holds of a pack to hand over; None: somebody has acknowledged it."""
-        entries, status = await self._journal.entries(pack_id)
+    async def _repeated(self, pack_id: str) -> NewMessages | None:
+        """What the handler has failed at, with what came since; None: it was acknowledged meanwhile."""
+        stored = await self._intake.stored(pack_id, again=True)
         self._again.pop(pack_id, None)
-        messages = tuple(convert.stored_message(entry.raw, pack_id) for entry in entries)
-        unread = frozenset(entry.id for entry in entries if entry.unread)
-        redelivered = pack_id in self._letters
-        news = self._unburied(NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered))
+        news = None if stored is None else self._unburied(stored)
         if news is None and self._letters.pop(pack_id, None) is not None:
             await self._journal.delivered(pack_id)
         return news
@@ -128,26 +145,30 @@ class Dispatcher:
     async def _deliver(self, news: NewMessages) -> None:
         letter = self._letters.get(news.pack_id)
         tries = 1 if letter is None else letter.tries + 1
-        self._intake.hand_out(news, tries)
+        self._intake.record_delivery(news, tries)
+        delivery = Delivery(self._intake, news)
         try:
-            await self._hand_over(news)
+            answer = self._handler(delivery)
+            if inspect.isawaitable(answer):
+                await answer
         except asyncio.CancelledError as error:
             if self._ending:
                 raise
-            await self._failed(news, tries, error)  # the handler's own affair
+            await self._failed(news, delivery, tries, error)  # the handler's own affair
         except Exception as error:
-            await self._failed(news, tries, error)
+            await self._failed(news, delivery, tries, error)
         else:
             await self._intake.acknowledge(news)
             if letter is not None:
                 self._letters.pop(news.pack_id, None)
                 await self._journal.delivered(news.pack_id)
 
-    async def _failed(self, news: NewMessages, tries: int, error: BaseException) -> None:
-        """Repeat it later, or bury it. What the exception says is told nobody: it may be what a buyer wrote."""
+    async def _failed(self, news: NewMessages, delivery: Delivery, tries: int, error: BaseException) -> None:
+        """Repeat it later, or give it up. No log line quotes the exception: it may hold what a buyer wrote."""
         name, pack_id = type(error).__name__, news.pack_id
+        self._intake.delivery_failed(news)
         if tries < self._settings.attempts:
-            wait = min(_FIRST_REPETITION * 2.0 ** (tries - 1), _LONGEST_REPETITION)
+            wait = min(_FIRST_REPETITION * 2.0 ** min(tries - 1, 20), _LONGEST_REPETITION)
             letter = FailedDelivery(pack_id, tries, time.time() + wait, name)
             self._letters[pack_id] = letter
             self._again[pack_id] = asyncio.get_running_loop().time() + wait
@@ -176,12 +197,43 @@ class Dispatcher:
             )
             await self._journal.bury(pack_id, ids, name)
         self._intake.events.emit(event)
+        await self._tell(error, delivery)
+
+    async def _tell(self, error: BaseException, delivery: Delivery) -> None:
+        """Give `on_error` the exception; what it raises itself changes nothing."""
+        if self._on_error is None:
+            return
+        try:
+            answer = self._on_error(error, delivery)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as own:
+            _log.error("on_error raised %s%s", type(own).__name__, _where(own))
+
+    def _warn_of_hanging(self) -> None:
+        """Say once which deliveries the handler does not return from, and again when twice the time has passed."""
+        now = asyncio.get_running_loop().time()
+        due = [hand for hand in self._in_hand.values() if hand.warn_at <= now]
+        if not due:
+            return
+        for hand in due:
+            hand.warn_at = now + max(now - hand.since, _HANGS)
+        oldest = min(due, key=lambda hand: hand.since)
+        _log.warning(
+            "the handler has not returned from pack %s for %s; %d of %d deliveries at a time are under way, and the"
+            " messages of these packs wait",
+            oldest.news.pack_id,
+            timedelta(seconds=round(now - oldest.since)),
+            len(self._in_hand),
+            self._settings.concurrency,
+        )
 
     async def end(self) -> None:
-        """Let what is in the handler's hands be finished, for a while; what is not comes again."""
+        """Give the handler `grace` seconds to finish what it has; what it does not finish comes again."""
         self._ending = True
-        tasks = dict(self._running.values())
-        self._running.clear()
+        hands = [*self._in_hand.values()]
+        self._in_hand.clear()
+        tasks = {hand.task: hand.news for hand in hands}
         try:
             if tasks:
                 await asyncio.wait(tasks, timeout=self._settings.grace)
@@ -190,15 +242,22 @@ class Dispatcher:
             for task in left:
                 task.cancel()
             if left:
-                await asyncio.wait(left, timeout=1.0)  # a handler that swallows it holds nobody up
+                await asyncio.wait(left, timeout=1.0)  # a handler that swallows the cancellation delays nothing
             for task in left:
-                self._intake.ready.appendleft(evolve(tasks[task], redelivered=True))
+                self._intake.delivery_cut_off(tasks[task])
         for task in tasks:
             if task.done() and not task.cancelled():
-                task.exception()  # a journal that is broken says so to the next one who needs it
+                task.exception()  # a broken journal raises again where it is needed next
 
 
 def _where(error: BaseException) -> str:
-    """The place in the handler, in words: without what the exception says."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" (line {frames[-1].lineno} of {frames[-1].name})" if frames else ""
+    """The file, line and function where the handler failed, without what the exception says.
+
+    It is the innermost frame that is neither this library's nor of an installed package: the user's own code.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first one is this module's
+    own = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
+    if not (own or frames):
+        return ""
+    frame = (own or frames)[-1]
+    return f" (file {frame.filename}, line {frame.lineno}, in {frame.name})"

@@ -41,7 +41,8 @@ class Delivery:
         self.redelivered: Final[bool] = news.redelivered
 
     def __repr__(self) -> str:
-        return f"Delivery(pack_id={self.pack_id!r}, {len(self.messages)} messages, redelivered={self.redelivered})"
+        messages = "1 message" if len(self.messages) == 1 else f"{len(self.messages)} messages"
+        return f"Delivery(pack_id={self.pack_id!r}, {messages}, redelivered={self.redelivered})"
 
     async def ack(self) -> None:
         """The consumer has it: durable on return, and not delivered again. Twice is once. Raises `JournalError`."""
@@ -113,7 +114,7 @@ class InboxDrain:
         if news is None:
             await self.aclose()
             raise self._end()
-        self._intake.hand_out(news)
+        self._intake.record_delivery(news)
         return Delivery(self._intake, news)
 
     def _end(self) -> Exception:
@@ -133,14 +134,13 @@ class InboxDrain:
         await self._close_before()
         if (news := await self._intake.left_over()) is not None:
             return news
-        ready = self._intake.ready
-        while not ready and not self.closed and await self._rounds.advance(self._concurrency):
-            pass
-        if not ready or self.closed:
-            return None
-        news = ready.popleft()
-        self._rounds.look_ahead(self._concurrency - len(ready))
-        return news
+        while not self.closed:
+            if (news := await self._intake.just_read()) is not None:
+                self._rounds.look_ahead(self._concurrency - len(self._intake.ready))
+                return news
+            if not await self._rounds.advance(self._concurrency):
+                break
+        return None
 
     async def aclose(self) -> None:
         """End the drain: no pack is claimed any more, and what has left gets a few seconds to be answered and stored.

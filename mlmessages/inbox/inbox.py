@@ -4,8 +4,6 @@ killed.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +15,9 @@ from ..client import MessagesClient, reader_of
 from ..errors import MessagesError
 from ..journal.journal import Journal
 from ..models import InboxReport, PackFailure
-from .dispatcher import Settings
-from .drain import Delivery, InboxDrain
-from .ingest import Ingest, NewMessages
+from .dispatcher import Handler, OnError, Settings
+from .drain import InboxDrain
+from .ingest import Ingest
 from .notified import Doorbell
 from .service import Service
 
@@ -121,20 +119,25 @@ class Inbox:
 
     async def run(
         self,
-        handler: Callable[[Delivery], Awaitable[object]],
+        handler: Handler,
         *,
         interval: float = 60.0,
         attempts: int = 12,
         grace: float = 10.0,
         app_id: int | str | None = None,
+        on_error: OnError | None = None,
     ) -> None:
         """Deliver for ever: first what is unread, then what notifications tell of and a listing shows every `interval`
         seconds.
 
         `handler` is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
-        Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered`, from the
-        journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is one of the `dead_letters`.
-        The others go on.
+        Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered` and with what
+        has come since, from the journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is
+        one of the `dead_letters`. The others go on. The log names the pack, the type of the exception and the place in
+        the handler, but not what the exception says: that may be a buyer's text. `on_error(exception, delivery)`, a
+        function or a coroutine function, is given all of it after each failure.
+
+        A handler that does not return holds one of the `concurrency` places. The log warns of it after five minutes.
 
         A notified message that is in no read of its conversation a minute later is looked up by its id. `app_id`: the
         application's, to ask for the notifications of the last two days that nobody took.
@@ -146,6 +149,8 @@ class Inbox:
         """
         if not callable(handler):
             raise ValueError("handler must be callable")
+        if on_error is not None and not callable(on_error):
+            raise ValueError("on_error must be callable")
         settings = Settings(
             self._concurrency,
             seconds("interval", interval),
@@ -153,12 +158,6 @@ class Inbox:
             seconds("grace", grace, zero=True),
             check_id("app_id", app_id) if app_id is not None else None,
         )
-
-        async def hand_over(news: NewMessages) -> None:
-            answer = handler(Delivery(self._intake, news))
-            if inspect.isawaitable(answer):
-                await answer
-
         self._check_open()
         with self.drain().held() as drain:
             self._service = Service(
@@ -167,7 +166,8 @@ class Inbox:
                 intake=self._intake,
                 journal=self._journal,
                 reader=self._reader,
-                hand_over=hand_over,
+                handler=handler,
+                on_error=on_error,
                 settings=settings,
             )
             try:

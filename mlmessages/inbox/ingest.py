@@ -12,13 +12,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from .. import errors
 from ..api import convert
@@ -93,7 +93,11 @@ class Ingest:
         self._owed: dict[str, _Owed] = {}
         self._parked: dict[Pack, float] = {}  # until when, by the loop's clock
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._left_over: deque[str] = deque()  # packs that a process before this one did not get acknowledged
+        # Packs whose stored messages come from the journal; True: they may have been handed over before.
+        self._left_over: dict[str, bool] = {}
+        self._handed: set[str] = set()  # ids that were handed over in this process and are not acknowledged
+        self._failed: set[str] = set()  # those of them that the handler of a service failed at
+        self._rebuilt: set[str] = set()  # packs of which a delivery came from the journal
 
     # -- what a process before this one left --
 
@@ -106,7 +110,7 @@ class Ingest:
         await self._journal.reopen_claims(time.time() + self._settle_time)
         for row in await self._journal.rows():
             self._restore(row)
-        self._left_over.extend(await self._journal.undelivered())
+        self._left_over.update(dict.fromkeys(await self._journal.undelivered(), True))
 
     def _restore(self, row: Row) -> None:
         pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=bool(row.doubtful))
@@ -133,18 +137,91 @@ class Ingest:
                 pack.fruitless = 0
                 self.backlog.reopen(pack)
 
-    async def left_over(self) -> NewMessages | None:
-        """The next of what was stored and not acknowledged before this process; it may have been delivered."""
-        entries: list[Entry] = []
-        while not entries:  # it may have been acknowledged meanwhile
-            if not self._left_over:
+    # -- what is handed over: what the journal still holds of it, and nothing twice --
+
+    async def left_over(self, waits: Callable[[str], bool] = lambda _: False) -> NewMessages | None:
+        """Return the next delivery that comes from the journal, or None. A pack for which `waits` is true stays."""
+        while True:
+            pack_id = next((pack_id for pack_id in self._left_over if not waits(pack_id)), None)
+            if pack_id is None:
                 return None
-            entries, status = await self._journal.entries(self._left_over[0])
-            pack_id = self._left_over.popleft()
-        # Oldest first, though several looks may have stored them.
-        messages = newest_first(convert.stored_message(entry.raw, pack_id) for entry in reversed(entries))[::-1]
-        unread = frozenset(entry.id for entry in entries if entry.unread)
-        return NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered=True)
+            news = await self.stored(pack_id)
+            redelivered = self._left_over.pop(pack_id, False)  # not before: a caller may be cancelled at the await
+            if news is not None:
+                return evolve(news, redelivered=redelivered)
+
+    async def just_read(self, waits: Callable[[str], bool] = lambda _: False) -> NewMessages | None:
+        """Return the next delivery of what this process has read, or None.
+
+        Where `waits` is true for its pack, it comes from the journal later, together with what came before it.
+        """
+        while self.ready:
+            news = self.ready[0]
+            fresh = None if waits(news.pack_id) else await self._still_owed(news)
+            self.ready.popleft()
+            if fresh is not None:
+                return fresh
+            if waits(news.pack_id):
+                self._left_over.setdefault(news.pack_id, False)
+        return None
+
+    async def _still_owed(self, news: NewMessages) -> NewMessages | None:
+        """Leave out what a delivery that came from the journal has taken along."""
+        if news.pack_id not in self._rebuilt:
+            return news
+        entries, _ = await self._journal.entries(news.pack_id)
+        owed = {entry.id for entry in entries} - self._handed
+        messages = tuple(row for row in news.messages if row.id in owed)
+        return evolve(news, messages=messages) if messages else None
+
+    async def stored(self, pack_id: str, *, again: bool = False) -> NewMessages | None:
+        """Rebuild a delivery from the journal: all of a pack that is to be handed over, oldest first; None: nothing is.
+
+        What was handed over in this process and is not acknowledged is left out; with `again` only as far as the
+        handler has not failed at it.
+        """
+        entries, status = await self._journal.entries(pack_id)
+        handed = self._handed - self._failed if again else self._handed
+        owed = [entry for entry in entries if entry.id not in handed]
+        if not owed:
+            return None
+        self._rebuilt.add(pack_id)
+        # Several reads may have stored them, in another order than that of the messages.
+        messages = newest_first(convert.stored_message(entry.raw, pack_id) for entry in reversed(owed))[::-1]
+        unread = frozenset(entry.id for entry in owed if entry.unread)
+        return NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered=again)
+
+    def record_delivery(self, news: NewMessages, attempt: int = 1) -> None:
+        """Count a delivery that is handed over, for the `attempt`-th time."""
+        if attempt == 1:
+            self.conversations += 1
+            self.messages += len(news.messages)
+        self._handed.update(row.id for row in news.messages)
+        failpoint("delivered")
+        self.events.emit(DeliveryEvent(news.pack_id, len(news.messages), news.redelivered, attempt))
+
+    def delivery_failed(self, news: NewMessages) -> None:
+        """The handler of a service failed at it: the service may hand it over again, a drain of this process not."""
+        self._failed.update(row.id for row in news.messages)
+
+    def delivery_cut_off(self, news: NewMessages) -> None:
+        """The handler was not given the time to finish: the next run or drain hands it over again."""
+        self._handed.difference_update(row.id for row in news.messages)
+        self._left_over[news.pack_id] = True
+
+    async def acknowledge(self, news: NewMessages) -> None:
+        """Take the consumer's acknowledgement: it is on the disk when this returns."""
+        ids = [row.id for row in news.messages]
+        await self._journal.acknowledge(news.pack_id, ids)
+        self._handed.difference_update(ids)
+        self._failed.difference_update(ids)
+        failpoint("acknowledged")
+
+    def forget_done(self) -> None:
+        """Forget what is over, when nothing is left to read: a service goes on for months."""
+        self.backlog.forget_done()
+        if not self.ready:
+            self._rebuilt.clear()
 
     # -- the protocol --
 
@@ -336,19 +413,6 @@ class Ingest:
     def count(self, tally: RequestCount) -> None:
         """Requests that no pack was looked at with."""
         self._requests += tally.requests
-
-    def hand_out(self, news: NewMessages, attempt: int = 1) -> None:
-        """It is handed over, for the `attempt`-th time."""
-        if attempt == 1:
-            self.conversations += 1
-            self.messages += len(news.messages)
-        failpoint("delivered")
-        self.events.emit(DeliveryEvent(news.pack_id, len(news.messages), news.redelivered, attempt))
-
-    async def acknowledge(self, news: NewMessages) -> None:
-        """The consumer has it: on the disk when this returns."""
-        await self._journal.acknowledge(news.pack_id, [row.id for row in news.messages])
-        failpoint("acknowledged")
 
     async def _reopen(self, pack: Pack, wait: float = 0.0, *, doubtful: bool = False) -> None:
         owed = self._owed[pack.pack_id]

@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Final
@@ -22,7 +22,7 @@ from ..conversations.reader import ConversationRead, Reader
 from ..errors import DecodeError, JournalError, MessagesError, RateLimited, ServerError, TransportError
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
-from .dispatcher import Dispatcher, Settings
+from .dispatcher import Dispatcher, Handler, OnError, Settings
 from .drain import InboxDrain
 from .ingest import Ingest, NewMessages
 from .notified import Doorbell, MissingMessageCheck
@@ -48,7 +48,8 @@ class Service:
         intake: Ingest,
         journal: Journal,
         reader: Reader,
-        hand_over: Callable[[NewMessages], Awaitable[None]],
+        handler: Handler,
+        on_error: OnError | None,
         settings: Settings,
     ) -> None:
         self._drain = drain
@@ -57,7 +58,9 @@ class Service:
         self._intake = intake
         self._reader = reader
         self._settings = settings
-        self._deliveries = Dispatcher(intake, journal, hand_over, settings, self._wake)
+        self._deliveries = Dispatcher(
+            intake, journal, handler=handler, on_error=on_error, settings=settings, changed=self._wake
+        )
         self._checks = MissingMessageCheck(doorbell, journal, intake, reader, self._wake)
         self._waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
@@ -128,7 +131,7 @@ class Service:
             await self._settle()
             await self._deliveries.fill()
             self._ask()
-            due = [self._due(), self._deliveries.next_repetition]
+            due = [self._due(), self._deliveries.due]
             until = min((moment for moment in due if moment is not None), default=None)
             waited_for: list[asyncio.Future[object]] = [*self._rounds.looks, self._waiter]  # type: ignore[list-item]
             if self._listing is not None:
@@ -194,7 +197,7 @@ class Service:
             self._busy_since = None
             self._tell_stalled(step is Step.STALLED)
         if step is Step.END:
-            backlog.forget_done()
+            self._intake.forget_done()
         if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval):
             self._wanted = True
             if over:

@@ -40,7 +40,7 @@ SIGNATURES = [
     "Drain.report",
     "Inbox(client, path, *, concurrency=8, limit=50, settle_time=120.0, park_after=3, verify='never')",
     "Inbox.drain()",
-    "Inbox.run(handler, *, interval=60.0, attempts=12, grace=10.0, app_id=None)",
+    "Inbox.run(handler, *, interval=60.0, attempts=12, grace=10.0, app_id=None, on_error=None)",
     "Inbox.notify(notification)",
     "Inbox.report",
     "Delivery.ack()",

@@ -1,0 +1,150 @@
+"""`Inbox.run` hands each message over once, in order, whichever way it comes: read just now, left over, or failed before."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from cases import case
+from mlmessages.testing import Pack, Sandbox
+from worlds import on_virtual_clock
+
+FIRST, SECOND = (f"200000000000000{n}" for n in (1, 2))
+
+
+async def later(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+@case("K11")
+@on_virtual_clock
+async def test_what_a_left_over_delivery_took_along_is_not_handed_over_again(
+    inbox_of: Any, handler: Any, running: Any
+) -> None:
+    """Two packs are left over; news of the second is read while the first is in the handler's hands."""
+    sandbox = Sandbox(packs=2)
+    async with inbox_of(sandbox, concurrency=1) as inbox, inbox.drain() as drain:
+        _, second = [delivery.pack_id async for delivery in drain]
+    sandbox.send(second)
+    handler.seconds = 10.0
+    async with inbox_of(sandbox, concurrency=1) as inbox, running(inbox, handler):
+        await later(100)
+    assert sorted(handler.taken) == sorted(sandbox.message_ids())
+    assert handler.at(second) == [10.0]
+
+
+@case("K11")
+@on_virtual_clock
+async def test_what_a_repetition_took_along_is_not_handed_over_again(inbox_of: Any, handler: Any, running: Any) -> None:
+    """News of a failed pack are read while its repetition is due and every place is taken by another pack."""
+    sandbox = Sandbox(packs=2)
+    handler.failing = {FIRST}
+    async with inbox_of(sandbox, concurrency=1) as inbox, running(inbox, handler, interval=6):
+        await later(7)
+        assert handler.at(FIRST) == [0.0, 5.0]
+        handler.seconds = 20.0
+        sandbox.send(SECOND)
+        await later(6)
+        assert handler.busy == [SECOND]
+        sandbox.send(FIRST)
+        handler.failing = set()
+        await later(300)
+    assert sorted(handler.taken) == sorted(sandbox.message_ids())
+
+
+@case("K12")
+@on_virtual_clock
+async def test_a_repeated_delivery_is_in_the_order_of_the_messages(inbox_of: Any, handler: Any, running: Any) -> None:
+    """The oldest message is hidden when the handler fails, and shown before the repetition: it comes first."""
+    sandbox = Sandbox([Pack(messages=3)])
+    oldest = min(sandbox.message_ids())
+    sandbox.hide(oldest)
+    handler.failing = {FIRST}
+    async with inbox_of(sandbox) as inbox, running(inbox, handler, interval=6, attempts=12):
+        await later(1)
+        sandbox.reveal(oldest)
+        sandbox.send(FIRST)
+        await later(20)
+        handler.failing = set()
+        await later(60)
+    last = handler.deliveries[-1][1]
+    assert [message.id for message in last.messages] == sorted(sandbox.message_ids())
+    assert last.redelivered
+
+
+@case("K13")
+@on_virtual_clock
+async def test_news_that_wait_behind_a_delivery_come_in_the_next_run_of_this_inbox(
+    inbox_of: Any, handler: Any, running: Any
+) -> None:
+    """`run` is stopped while the second news of a pack waits for the first: the journal need not be opened again."""
+    sandbox = Sandbox(packs=1)
+    handler.seconds = 30.0
+    async with inbox_of(sandbox) as inbox:
+        async with running(inbox, handler, interval=6, grace=60):
+            await later(1)
+            sent = sandbox.send(FIRST)
+            await later(10)
+            assert sandbox.unread == 0
+        assert sent not in handler.taken
+        async with running(inbox, handler):
+            await later(100)
+        assert sorted(handler.taken) == sorted(sandbox.message_ids())
+    assert not handler.deliveries[-1][1].redelivered
+
+
+@case("K13")
+@on_virtual_clock
+async def test_news_that_wait_behind_a_delivery_come_in_the_next_drain_of_this_inbox(
+    inbox_of: Any, handler: Any, running: Any
+) -> None:
+    """The same, where a drain follows: it delivers what the handler was not given, and not what it has failed at."""
+    sandbox = Sandbox(packs=2)
+    failed = next(iter(sandbox.pack_ids()))
+    handler.failing = {failed}
+    async with inbox_of(sandbox) as inbox:
+        async with running(inbox, handler, interval=6, grace=60):
+            await later(16)
+            assert handler.at(failed) == [0.0, 5.0, 15.0]
+            handler.seconds = 30.0
+            sent = [sandbox.send(SECOND)]
+            await later(7)
+            assert handler.busy == [SECOND]
+            sent += [sandbox.send(SECOND), sandbox.send(failed)]
+            await later(7)
+            assert sandbox.unread == 0
+        async with inbox.drain() as drain:
+            drained = [message.id async for delivery in drain for message in delivery.messages]
+    assert sorted(drained) == sorted(sent[1:])
+
+
+@case("K14")
+@on_virtual_clock
+async def test_a_due_repetition_costs_no_cpu_while_every_place_is_taken(
+    inbox_of: Any, handler: Any, running: Any, named: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service waits for the handlers, and not again and again for no time at all."""
+    sandbox = Sandbox(packs=3)
+    handler.failing = {FIRST}
+    waits, wait = 0, asyncio.wait
+
+    async def counting(*args: Any, **options: Any) -> Any:
+        nonlocal waits
+        waits += 1
+        assert waits < 1000, "the service spins"
+        return await wait(*args, **options)
+
+    async with inbox_of(sandbox, concurrency=2) as inbox, running(inbox, handler, interval=3600) as service:
+        await later(7)
+        assert handler.at(FIRST) == [0.0, 5.0]
+        handler.seconds = 1000.0
+        for pack_id in sandbox.pack_ids()[1:]:
+            await inbox.notify(named(sandbox.send(pack_id)))
+        await later(6)
+        assert len(handler.busy) == 2
+        monkeypatch.setattr(asyncio, "wait", counting)
+        await later(900)
+        assert not service.task.done()
+        monkeypatch.undo()
