@@ -14,10 +14,11 @@ from typing import BinaryIO, Literal
 import aiohttp
 
 from .api.arguments import base_url as checked_base_url
-from .api.arguments import check_id, check_int, check_topic, redact, seconds
+from .api.arguments import check_id, check_int, check_topic, seconds
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
 from .api.paging import descending, newest_first
+from .api.redacted import redact
 from .auth.source import Secret, StaticToken, TokenSource
 from .conversations.attachments import Attachments
 from .conversations.drain import Drain

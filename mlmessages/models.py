@@ -34,18 +34,27 @@ class UnreadPack:
 class UnreadListing:
     """The answer of the unread query; it has no second page ("Pending messages").
 
-    `capped` says that there may be more conversations than `packs`: exactly 500 or 1,000 rows, or a `total` above the
-    rows. `user_id` is whoever the server says the listing is of, which may not be the `seller_id` that was asked for.
+    `user_id` is whom the server says the listing is of, which may not be the `seller_id` that was asked for.
+    `problems`: the rows that name no pack and are left out of `packs`, each as a path and a reason, without any value
+    of the row.
     """
 
     user_id: str | None
     packs: tuple[UnreadPack, ...] = ()
     total: int | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def capped(self) -> bool:
-        """True if there may be more than is shown. A false alarm is better than silence."""
-        return len(self.packs) in (500, 1000) or (self.total is not None and self.total > len(self.packs))
+        """True if there may be more conversations than are shown.
+
+        That is at exactly 500 or 1,000 rows, those without a pack included, or where `total` is above the rows. The
+        cap is 1,000 on Global Selling and 500 on domestic sites [documented]; which one holds where was never measured,
+        so exactly 500 rows count as capped on every site. A false alarm costs one listing more; silence would hide
+        conversations.
+        """
+        rows = len(self.packs) + len(self.problems)
+        return rows in (500, 1000) or (self.total is not None and self.total > rows)
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)
@@ -123,6 +132,9 @@ class _OfPage:
             return value
 
 
+_REJECTED: Final = frozenset({"moderated", "rejected", "blocked"})
+
+
 @define(on_setattr=setters.frozen, unsafe_hash=True)
 class Message(_OfPage):
     """One message. It needs an id and nothing else.
@@ -130,7 +142,8 @@ class Message(_OfPage):
     A field whose JSON has another type than any documented one is None and is named in `problems`; `raw` is the JSON
     object as it came. Datetimes are aware, in UTC. `status` and the like are lower-cased, unknown ones kept. Who wrote
     it: `is_from`. `client_id` is the application that sent it. `pack_id` is the conversation that was asked for, or the
-    one that `resources` names.
+    one that `resources` names: an order stands in the place of a pack that there is not. `refused_files`: the files
+    that a send's answer says were not taken, each as its name and the server's reason, such as ``invalid_extension``.
     """
 
     id: str
@@ -155,6 +168,13 @@ class Message(_OfPage):
     pack_id: str | None = field(default=None, eq=False)
     raw: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
     problems: tuple[str, ...] = field(default=(), eq=False)
+    refused_files: tuple[tuple[str, str], ...] = field(default=(), eq=False, repr=False)
+
+    @property
+    def rejected(self) -> bool:
+        """True if moderation or the server refused it: the other side does not receive it."""
+        moderation = self.moderation.status if self.moderation is not None else None
+        return self.status in _REJECTED or moderation in _REJECTED
 
     def is_from(self, seller_id: int | str) -> bool:
         """True if the seller wrote it; anybody else is the counterparty: the buyer, or an agent who speaks for them."""

@@ -7,15 +7,17 @@ import sys
 import unicodedata
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
+from .redacted import RedactedText
+
 _DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
 _MESSAGE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,128}", re.ASCII)
 _WORD: Final = re.compile(r"[0-9a-z_]{1,64}", re.ASCII)
 _ATTACHMENT_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,255}", re.ASCII)
 _SITE_ID: Final = re.compile(r"M[A-Z]{2}", re.ASCII)
+_AUTHORITY: Final = re.compile(r"([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 _LONG_INT: Final = 10**20
 MOST_ATTACHMENTS: Final = 25  # documented, of one message
 
@@ -80,6 +82,9 @@ def base_url(value: object) -> str:
     # Looked for in the whole text: `urlsplit` takes an empty query or fragment, and control characters, for nothing.
     if "@" in parts.netloc or not value.isascii() or not value.isprintable() or re.search(r"[\s\\?#]|\.\.", value):
         raise ValueError("base_url must be plain ASCII and have no user, query, fragment, blank or '..'")
+    # `urlsplit` takes what follows a bracket for nothing: ``[::1].evil.com`` has the host ``::1`` for it.
+    if parts.netloc and not _AUTHORITY.fullmatch(parts.netloc):
+        raise ValueError("base_url has a host that cannot be one")
     if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
         raise ValueError("base_url must be an https:// URL (plain http:// is taken for loopback addresses alone)")
     if not host:
@@ -94,20 +99,6 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-class RedactedText(str):
-    """What somebody writes: a repr hides it, so that no traceback with locals shows it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} characters>"
-
-
-def redact(value: T) -> T | RedactedText:
-    """`value`, hidden if it is a text, before any frame that holds it can be shown."""
-    return RedactedText(value) if isinstance(value, str) else value
 
 
 def words(name: str, value: object) -> RedactedText:

@@ -79,13 +79,17 @@ class Fault(enum.Enum):
 
 @frozen
 class Response:
-    """What came back. `received`, of a refusal, is in POSIX seconds."""
+    """What came back.
+
+    Of a refusal: `received` is in POSIX seconds; `secrets` are what was sent and what its body and headers may quote.
+    """
 
     status: int
     body: bytes = field(default=b"", repr=False)
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     fault: Fault | None = None
     received: float = 0.0
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def ok(self) -> bool:

@@ -394,11 +394,28 @@ def _late_problems(message: Message) -> tuple[str, ...]:
 
 
 def _late_pack(message: Message) -> str | None:
-    return next((r.id for r in message.resources if r.name in ("packs", "pack")), None)
+    """The pack, or the order: one that has no pack stands in its place [documented]."""
+    named = {resource.name: resource.id for resource in message.resources if _is_pack_id(resource.id)}
+    return next((named[name] for name in ("packs", "pack", "orders", "order") if name in named), None)
+
+
+def _is_pack_id(value: str | None) -> bool:
+    return value is not None and re.fullmatch("[0-9]{1,20}", value, re.ASCII) is not None
+
+
+def _late_refused_files(message: Message) -> tuple[tuple[str, str], ...]:
+    found = _wire(message.raw).get("attachments_validations")
+    return tuple(
+        (name, reason)
+        for reason, names in (found.items() if isinstance(found, dict) else ())
+        if isinstance(names, list)
+        for name in names
+        if isinstance(name, str)
+    )
 
 
 LATE_FIELDS.update({name: _late(name) for name in _STRICT_FIELDS})
-LATE_FIELDS.update(problems=_late_problems, pack_id=_late_pack)
+LATE_FIELDS.update(problems=_late_problems, pack_id=_late_pack, refused_files=_late_refused_files)
 
 
 class _Page:
@@ -501,13 +518,16 @@ def _lenient(reader: _Reader, value: Any) -> Any:
 
 
 def dump_raw(raw: Mapping[str, Any]) -> bytes:
-    """A message's JSON object, to be kept."""
-    return dump_json(raw)
+    """A message's JSON object, to be kept. Raises `DecodeError` where it is nested too deeply to be written."""
+    try:
+        return dump_json(raw)
+    except ValueError as error:
+        raise DecodeError("a message cannot be stored", (str(error),)) from None
 
 
 def stored_message(body: bytes, pack_id: str) -> Message:
-    """The message of which `dump_raw` kept the JSON."""
-    return message(parse_json(body), pack_id)
+    """The message of which `dump_raw` kept the JSON. Raises `DecodeError` where it cannot be read."""
+    return message(_json(body), pack_id)
 
 
 def dump_status(status: ConversationStatus | None) -> bytes | None:
@@ -548,17 +568,23 @@ _PACK: Final = re.compile(r"(?:^|/)packs?/([0-9]{1,20})(?=[/?#]|\Z)")
 
 
 def unread_listing(body: bytes) -> UnreadListing:
-    """The unread query's answer. The pack is the segment after ``packs``, whatever follows it."""
+    """The unread query's answer. The pack is the segment after ``packs``, whatever follows it.
+
+    A row that names no pack is left out and told of in `problems`: the conversations beside it matter more.
+    """
     envelope, rows = _envelope(body, "results")
-    packs = []
+    packs, problems = [], []
     for i, row in enumerate(rows):
         resource = row.get("resource") if isinstance(row, dict) else None
         found = _PACK.search(resource) if isinstance(resource, str) else None
-        if found is None:
-            raise DecodeError("an answer cannot be read", (f"results[{i}].resource: expected the path of a pack",))
-        packs.append(UnreadPack(found[1], _lenient(_number, row.get("count")) or 0, resource))
+        if found is not None:
+            packs.append(UnreadPack(found[1], _lenient(_number, row.get("count")) or 0, resource))
+        elif isinstance(row, dict):
+            problems.append(f"results[{i}].resource: expected the path of a pack, found {_kind(resource)}")
+        else:
+            problems.append(f"results[{i}]: expected an object, found {_kind(row)}")
     user_id = _lenient(_identifier, envelope.get("user_id")) or _lenient(_identifier, envelope.get("userId"))
-    return UnreadListing(user_id, tuple(packs), _lenient(_number, envelope.get("total")))
+    return UnreadListing(user_id, tuple(packs), _lenient(_number, envelope.get("total")), tuple(problems))
 
 
 def message_page(body: bytes, pack_id: str) -> MessagePage:

@@ -10,10 +10,11 @@ from attrs import Attribute, field, fields, frozen
 
 from ..models import Message, MessagePage, Reasons, UnreadListing
 from . import convert
-from .arguments import RedactedText, check_id, check_int, describe, message_id
+from .arguments import check_id, check_int, describe, message_id
 from .calls import Body, Call, Effect, Request, Sink
 from .json import dump_json
 from .notifications import TOPICS, Notification, missed
+from .redacted import RedactedText
 
 _TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9_-]+|\{[a-z]+\}))+(?:\?[A-Za-z0-9_=&-]+)?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")

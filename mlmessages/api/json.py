@@ -64,10 +64,22 @@ def parse_json(body: bytes) -> Any:
 
 
 def dump_json(value: object) -> bytes:
-    """`value` as JSON."""
+    """Return `value` as JSON; what `parse_json` has read can be written, but for the last levels of a very deep value.
+
+    Raises `ValueError` where it is nested too deeply, or is no JSON.
+    """
     if orjson is not None:
-        return orjson.dumps(value, default=list)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        try:
+            return orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            pass  # it reads 1,024 levels and writes 254: the standard library writes nearly as many as it reads
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (TypeError, ValueError):  # from None: the writer's own words quote the value
+        raise ValueError("it cannot be written as JSON") from None
 
 
 def _without_lone_surrogates(value: Any) -> Any:

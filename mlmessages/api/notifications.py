@@ -20,18 +20,24 @@ TOPICS: Final = ("messages", "marketplace_messages")  # of the domestic sites, a
 _HOST: Final = "api.mercadolibre.com"
 
 _ID: Final = r"(?P<id>[0-9A-Za-z_-]{1,128})"
-# Bare, behind one of the two paths, or that on the API's own host: whatever else stands there names no message.
-_RESOURCE: Final = re.compile(rf"(?:(?:https://{re.escape(_HOST)})?/(?:marketplace/)?messages/)?{_ID}", re.ASCII)
-_NO_IDS: Final = frozenset({"unread", "packs", "attachments", "action_guide"})  # paths beside the messages
+# Bare, behind one of the two paths, or that on the API's own host, with a slash or a query behind it [observed]:
+# whatever else stands there names no message.
+_RESOURCE: Final = re.compile(
+    rf"(?:(?:https://{re.escape(_HOST)})?/?(?:marketplace/)?messages/)?{_ID}/?(?:\?[\x21-\x7e]*)?", re.ASCII
+)
+# Segments of paths beside those of the messages.
+_NO_IDS: Final = frozenset({"unread", "packs", "attachments", "action_guide", "messages", "marketplace"})
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)
 class Notification:
     """One notification, of either topic.
 
-    `message_id` is the message that `resource` names, or None where it names none. `user_id` is the notified seller.
-    `actions` is ``("created",)`` or ``("read",)`` on domestic sites and empty elsewhere. `attempts`: how often it was
-    sent. `raw` is the JSON object as it came. A field of another type than the documented one is None.
+    `message_id` is the message that `resource` names, or None where it names none: one that names a conversation, or
+    something unknown, still says that there may be news (`is_news`). `user_id` is the notified seller. `actions` is
+    ``("created",)`` or ``("read",)`` on domestic sites and empty elsewhere; an action that is no text is ``""``.
+    `attempts`: how often it was sent. `raw` is the JSON object as it came. A field of another type than the documented
+    one is None.
     """
 
     id: str | None
@@ -77,8 +83,16 @@ class Notification:
 
     @property
     def is_receipt(self) -> bool:
-        """True if it only says that somebody has read something: our own marking has that effect too."""
-        return bool(self.actions) and "created" not in self.actions
+        """True if its actions are ``read`` and nothing else: a message was read, by our own marking perhaps.
+
+        An action that the documentation does not name is no receipt.
+        """
+        return set(self.actions) == {"read"}
+
+    @property
+    def is_news(self) -> bool:
+        """True if there may be a new message: it is of one of the two topics, and no receipt."""
+        return self.topic in TOPICS and not self.is_receipt
 
 
 def message_in(resource: str | None) -> str | None:
@@ -129,7 +143,7 @@ def _number(value: object) -> int | None:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    return tuple(word.lower() for word in value if isinstance(word, str)) if isinstance(value, list) else ()
+    return tuple([(_text(word) or "").lower() for word in value]) if isinstance(value, list) else ()
 
 
 def _moment(value: object) -> datetime | None:

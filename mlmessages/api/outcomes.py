@@ -48,4 +48,6 @@ def cured_by_new_token(error: Exception) -> bool:
     ``unauthorized_scopes`` is not one: the application is blocked, and with it each of its tokens (page "Application
     blocking").
     """
-    return isinstance(error, errors.Unauthorized) and error.code != "unauthorized_scopes"
+    if not isinstance(error, errors.Unauthorized):
+        return False
+    return "unauthorized_scopes" not in f"{error.code} {error.message}".lower()

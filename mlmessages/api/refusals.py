@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from .. import errors
 from .calls import Response
 from .json import parse_json
+from .masking import mask
+from .scalars import http_date
 
 _CLASSES: Final[dict[int, type[errors.APIError]]] = {
     400: errors.BadRequest,
@@ -30,6 +30,30 @@ _MODEL_6 = (
     " the seller's and has the permission for pre and post-sale communication."
 )
 
+_ACCESS_DENIED = (
+    "The server does not say why, and several causes are documented. The token may be another user's; the application"
+    " may lack the permission for pre and post-sale communication (switch it on, then let the seller authorise it"
+    " again); this machine's IP address may not be among those that the application allows; the application may be"
+    " blocked; the seller's account may be suspended."
+)
+
+_APPLICATION_BLOCKED = (
+    "Mercado Libre has blocked the application, or its permissions: neither a new token nor the seller can mend that."
+    " The owner of the application sees why in its settings."
+)
+
+_NOT_THE_API = (
+    "This page may come from the network in front of Mercado Libre's API, or from a proxy on the way: the address of"
+    " this machine may be blocked there. Try again later, or from another network."
+)
+
+_CHARSET = (
+    "Domestic sites take ISO-8859-1 and some emoji: replace typographic quotes, long dashes, the ellipsis and the euro"
+    " sign."
+)
+
+_HTML: Final = "an HTML page instead of an answer"
+
 # (status, pattern of "code message", what to do): the first that fits. The first six are the error table of the page
 # "Pending messages"; where another comes from stands above it.
 _HINTS: Final = tuple(
@@ -43,9 +67,14 @@ _HINTS: Final = tuple(
         (404, "order do not exists", "No sale has this id: is it a pack's (or, where an order has none, the order's)?"),
         # documented beside the listing: no token is a 400, not a 401
         (400, "access token is required", "No token reached the server: did a proxy remove the Authorization header?"),
+        (400, "character.*not supported", _CHARSET),
+        # documented, on the blocking of applications
+        (401, "unauthorized_scopes", _APPLICATION_BLOCKED),
         (401, "", "The token is expired, revoked or of another application: get a new one."),
         # observed: the policy agent's answer to an application without the permission, and two more of the kind
-        (403, "policyagent|policy_agent|from_policies|invalid scopes|access_denied", _PERMISSION),
+        (403, "policyagent|policy_agent|from_policies|invalid scopes", _PERMISSION),
+        (403, "access_denied", _ACCESS_DENIED),  # documented, on the page "Error 403"
+        (403, f"^ {_HTML}$", _NOT_THE_API),
         (
             403,
             "token invalid for resource",
@@ -85,7 +114,7 @@ def check(response: Response) -> None:
     if response.ok:
         return
     status = response.status
-    code, message = _explanation(response.body)
+    code, message = (_masked(said, response) for said in _explanation(response.body))
     if 300 <= status < 400:
         code, message = None, "a redirect, which is never followed"
     cls = _CLASSES.get(status) or (errors.ServerError if status >= 500 else errors.APIError)
@@ -94,10 +123,14 @@ def check(response: Response) -> None:
         status,
         code,
         message,
-        request_id=_printable(response.headers.get("x-request-id")),
+        request_id=_masked(_printable(response.headers.get("x-request-id")), response),
         hint=next((hint for s, pattern, hint in _HINTS if s == status and pattern.search(said)), None),
         retry_after=_retry_after(response),
     )
+
+
+def _masked(said: str | None, response: Response) -> str | None:
+    return mask(said, response.secrets)[:_LONGEST_MESSAGE] if said is not None else None
 
 
 def _explanation(body: bytes) -> tuple[str | None, str | None]:
@@ -107,7 +140,7 @@ def _explanation(body: bytes) -> tuple[str | None, str | None]:
     except ValueError:
         value = body[: _LONGEST_MESSAGE * 4].decode("utf-8", "replace")
         if "<" in value:
-            return None, "an HTML page instead of an answer"
+            return None, _HTML
     if isinstance(value, str):
         value = {"message": value}
     if not isinstance(value, dict):
@@ -131,11 +164,11 @@ def _explanation(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _printable(text: str | None) -> str | None:
-    """`text` on one line, without what moves a terminal's cursor, and not too long: it goes into logs."""
+    """`text` on one line, without what moves a terminal's cursor, and not much longer than what is shown."""
     if not text:
         return None
     shown = "".join(c if c.isprintable() else " " for c in text[: 2 * _LONGEST_MESSAGE])
-    return " ".join(shown.split())[:_LONGEST_MESSAGE] or None
+    return " ".join(shown.split()) or None
 
 
 def _retry_after(response: Response) -> float | None:
@@ -146,18 +179,9 @@ def _retry_after(response: Response) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        until = _posix(value)
+        until = http_date(value)
         if until is None:
             return None
-        now = _posix(response.headers.get("date", ""))  # the server's own clock, where it tells it
+        now = http_date(response.headers.get("date"))  # the server's own clock, where it tells it
         seconds = until - (response.received if now is None else now)
     return seconds if 0 <= seconds < float("inf") else None
-
-
-def _posix(date: str) -> float | None:
-    """The POSIX seconds of an HTTP date, which is in UTC also in the old form that does not say so; None: no date."""
-    try:
-        moment = parsedate_to_datetime(date)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None

@@ -45,6 +45,7 @@ class Reader:
         self.seller_id: Final = seller_id
         self._endpoints = endpoints
         self._warned = False
+        self._odd_rows: tuple[str, ...] = ()  # of the last listing, told of once
 
     async def unread(
         self, role: str = "seller", user_id: int | str | None = None, tally: RequestCount | None = None
@@ -57,6 +58,14 @@ class Reader:
             _log.warning(
                 "the unread listing is of user %s, not of seller %s", describe(listing.user_id), self.seller_id
             )
+        if listing.problems and listing.problems != self._odd_rows:
+            _log.warning(
+                "%d of %d rows of the unread listing name no pack and are left out: %s",
+                len(listing.problems),
+                len(listing.problems) + len(listing.packs),
+                "; ".join(listing.problems[:5]),
+            )
+        self._odd_rows = listing.problems
         return listing
 
     async def unread_count(self, pack_id: int | str) -> int:

@@ -16,11 +16,12 @@ from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field
 
-from ..api.arguments import RedactedText, attachment_ids, check_id, describe, latin, name_in_body, words
+from ..api.arguments import attachment_ids, check_id, describe, latin, name_in_body, words
 from ..api.calls import Call
 from ..api.endpoints import Endpoints
 from ..api.outcomes import Outcome, outcome
 from ..api.paging import ascending, newest_first
+from ..api.redacted import RedactedText
 from ..errors import AnswerLost, APIError, BadRequest, DecodeError, Forbidden, MessagesError, NotFound
 from ..models import Attachment, ConversationStatus, Message, MessagePage, Reasons
 from .reader import Reader
@@ -44,7 +45,6 @@ _OTHER_AGENT: Final = "3037204685"  # of MLU "and others"
 
 # The action guide says so of packs that are not its business, and means: use plain messages.
 _PLAIN: Final = ("excepted_case", "use_message_api")
-_REJECTED: Final = {"moderated", "rejected", "blocked"}
 
 
 @define
@@ -399,9 +399,17 @@ def _quotes(said: str, text: RedactedText) -> bool:
 
 
 def _told(message: Message, pack: str) -> Message:
-    """`message`; that moderation rejected it is in the log too: a 2xx does not mean that it was delivered."""
+    """Return `message`, and log what of it the other side does not get: a 2xx does not mean that it was delivered."""
+    if message.refused_files:
+        _log.warning(
+            "message %s in pack %s was sent without %d of its files: %s",
+            _word(message.id),
+            pack,
+            len(message.refused_files),
+            ", ".join(f"{_word(name)} ({_word(reason)})" for name, reason in message.refused_files),
+        )
     moderation = message.moderation
-    if message.status in _REJECTED or (moderation is not None and moderation.status in _REJECTED):
+    if message.rejected:
         _log.warning(
             "message %s in pack %s was not delivered: status %s, moderation %s, reason %s",
             _word(message.id),

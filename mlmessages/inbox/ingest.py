@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 from attrs import define, evolve, frozen
@@ -23,6 +22,7 @@ from attrs import define, evolve, frozen
 from .. import errors
 from ..api import convert
 from ..api.paging import descending, newest_first
+from ..api.scalars import http_date
 from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, still_listed
 from ..conversations.reader import ConversationRead, Reader
 from ..errors import (
@@ -250,10 +250,7 @@ class Ingest:
 
     def _server_time(self) -> float | None:
         """The server's clock when it sent the last answer, in POSIX seconds."""
-        try:
-            return parsedate_to_datetime(self._reader.session.date or "").timestamp()
-        except (TypeError, ValueError):
-            return None
+        return http_date(self._reader.session.date)
 
     async def look(self, pack: Pack) -> tuple[NewMessages | None, ConversationRead]:
         """Claim a pack, mark and read it, store what it shows; what of that is new."""

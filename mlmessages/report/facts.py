@@ -20,7 +20,6 @@ _EARLIEST: Final = datetime(1999, 8, 2, tzinfo=UTC)
 _LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 _SELLERS: Final = {"sellers", "seller"}  # two spellings of the wire
 _ID: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
-_NOT_LET_THROUGH: Final = {"moderated", "rejected", "blocked"}
 
 
 @attrs.frozen
@@ -79,7 +78,7 @@ class Facts:
             pack_id,
             _written(message),
             self._share(message.sender_id),
-            _arrived(message),
+            not message.rejected,
             text[: LONGEST_TEXT + 1],
             len(message.attachments),
         )
@@ -96,8 +95,3 @@ def _standing(status: ConversationStatus) -> Standing:
 def _written(message: Message) -> float | None:
     moment = message.created or message.received or message.available or message.notified
     return moment.timestamp() if moment is not None and _EARLIEST <= moment < _LATEST else None
-
-
-def _arrived(message: Message) -> bool:
-    moderation = message.moderation.status if message.moderation is not None else None
-    return message.status not in _NOT_LET_THROUGH and moderation not in _NOT_LET_THROUGH

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from mlmessages.errors import DecodeError, Forbidden, ServerError
 from mlmessages.testing import EXECUTE, Behaviour, Garbage, Pack, Reply, Sandbox, on
 from worlds import client_of, on_virtual_clock
@@ -170,3 +171,22 @@ async def test_an_unreadable_listing_is_an_error_and_spent_retries_are_the_serve
         with pytest.raises(ServerError):
             await client.unread()
     assert sandbox.count("listing") == 6 + 6
+
+
+@case("K19")
+@on_virtual_clock
+async def test_rows_that_name_no_pack_are_left_out_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The packs around such rows are returned; the log names their places once, and nothing that stood in them."""
+    odd = [{"resource": "/packs/11", "count": 1}, None, {"resource": "/orders/canary", "count": 9}]
+    sandbox = Sandbox(packs=1, rules=[on("listing").do(Reply(200, {"user_id": 700100200, "results": odd}))])
+    async with client_of(sandbox) as client:
+        listing = await client.unread()
+        again = await client.unread()
+    assert [pack.pack_id for pack in listing.packs] == ["11"]
+    assert len(listing.problems) == 2
+    assert again == listing
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "2 of 3 rows" in record.getMessage()
+    assert "results[1]" in record.getMessage()
+    assert "canary" not in record.getMessage()

@@ -1,6 +1,9 @@
-"""Both JSON parsers, for the tests that must not depend on which one is installed."""
+"""Both JSON parsers, and machines far from UTC: what is read must depend on neither."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -19,3 +22,14 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     else:
         assert json.orjson is not None, "the tests need the `speed` extra, to prove both paths"
     return str(request.param)
+
+
+@pytest.fixture(params=["XYZ3", "XYZ-5:45"])
+def far_from_utc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine three hours west of UTC and one in the east, where the system lets a process say so."""
+    set_zone = getattr(time, "tzset", lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        set_zone()
+        yield
+    set_zone()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from core.shapes import MARK, anything, dump
+from cases import case
+from core.shapes import MARK, anything, body, dump
 from mlmessages.api.convert import message, message_page, single_message, unread_listing
 from mlmessages.errors import DecodeError
 from mlmessages.models import UnreadListing, UnreadPack
@@ -155,37 +156,61 @@ def test_the_pack_is_the_segment_after_packs(resource: str, parser: str) -> None
     assert listing([{"resource": resource, "count": 3}]).packs == (UnreadPack("1", 3, resource),)
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        {},
-        None,
-        "/packs/1",
-        [],
-        {"resource": None},
-        {"resource": 1},
-        {"resource": ""},
-        {"resource": "/packs/"},
-        {"resource": "/packs//1"},
-        {"resource": "/packs/zqx"},
-        {"resource": "/packs/1zqx"},
-        {"resource": "/packs/1-zqx"},
-        {"resource": "/packs/1_2"},
-        {"resource": "/packs/1%2f2"},
-        {"resource": "/packs/1\n"},
-        {"resource": "/packs/-1"},
-        {"resource": "/packs/１２"},
-        {"resource": "/packs/123456789012345678901"},
-        {"resource": "/orders/1"},
-        {"resource": "/unpacks/1"},
-        {"pack_id": 1},
-    ],
-)
-def test_a_row_without_a_readable_pack_is_a_decode_error(row: Any) -> None:
-    """A row whose pack cannot be read fails the listing: skipping it would hide a conversation."""
-    with pytest.raises(DecodeError) as caught:
-        listing([{"resource": "/packs/1", "count": 1}, row])
-    assert caught.value.problems == ("results[1].resource: expected the path of a pack",)
+NO_PACKS: list[tuple[Any, str]] = [
+    (None, ": expected an object, found null"),
+    ("/packs/1", ": expected an object, found a text"),
+    ([], ": expected an object, found an array"),
+    ({}, ".resource: expected the path of a pack, found null"),
+    ({"pack_id": 1}, ".resource: expected the path of a pack, found null"),
+    ({"resource": None}, ".resource: expected the path of a pack, found null"),
+    ({"resource": 1}, ".resource: expected the path of a pack, found a number"),
+    *(
+        ({"resource": resource}, ".resource: expected the path of a pack, found a text")
+        for resource in [
+            "",
+            "/packs/",
+            "/packs//1",
+            "/packs/zqx",
+            "/packs/1zqx",
+            "/packs/1-zqx",
+            "/packs/1_2",
+            "/packs/1%2f2",
+            "/packs/1\n",
+            "/packs/-1",
+            "/packs/１２",
+            "/packs/123456789012345678901",
+            "/orders/1",
+            "/unpacks/1",
+        ]
+    ),
+]
+
+
+@case("K19")
+@pytest.mark.parametrize(("row", "why"), NO_PACKS)
+def test_a_row_that_names_no_pack_is_told_of_and_the_others_are_there(row: Any, why: str, parser: str) -> None:
+    """Such a row is left out and named in `problems`, by its place and never by its value; the packs around it stay."""
+    read = listing([{"resource": "/packs/1", "count": 1}, row, {"resource": "/packs/2", "count": 3}])
+    assert read.packs == (UnreadPack("1", 1, "/packs/1"), UnreadPack("2", 3, "/packs/2"))
+    assert read.problems == (f"results[1]{why}",)
+
+
+@case("K19")
+def test_the_odd_row_of_an_order_costs_no_conversation() -> None:
+    """The sample with a row of an order among packs: two packs, one problem."""
+    read = unread_listing(body("unread_local_with_odd_row"))
+    assert [pack.pack_id for pack in read.packs] == ["2000099900011122", "2000099900011124"]
+    assert read.problems == ("results[1].resource: expected the path of a pack, found a text",)
+
+
+@case("K19")
+def test_a_row_that_names_no_pack_counts_for_the_cap() -> None:
+    """499 packs and one such row are the 500 rows at which a listing may be cut off; `total` is compared with rows."""
+    rows = [{"resource": f"/packs/{i}", "count": 1} for i in range(499)] + [None]
+    assert listing(rows).capped
+    assert not listing(rows[:499]).capped
+    assert not listing([None, {"resource": "/packs/1"}], total=2).capped
+    assert listing([None, {"resource": "/packs/1"}], total=3).capped
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cases import case
 from core.shapes import anything
 from mlmessages.api import json as json_home
-from mlmessages.api.json import parse_json
+from mlmessages.api.json import dump_json, parse_json
 
 HALF = "\\ud800"
 
@@ -31,6 +32,7 @@ READ = {
     "depth 900": (b"[" * 900 + b"]" * 900, None),
     "escaped NUL": (b'"\\u0000"', "\0"),
     "blanks around": (b" \r\n\t7 ", 7),
+    "a number beyond all floats": (b"[1e999, -1e999, 1e308]", [None, None, 1e308]),
 }
 REFUSED = {
     "depth 100,000": b"[" * 100_000 + b"]" * 100_000,
@@ -120,3 +122,60 @@ def test_any_bytes_are_read_or_refused_the_same_with_and_without_orjson(parts: l
     """Spoilt bytes are read or refused, and the same way with and without orjson."""
     first, second = _both(b"".join(parts))
     assert first == second
+
+
+# -- what was read can be written --------------------------------------------------------------------------------------
+
+
+def nested(depth: int) -> bytes:
+    """JSON of so many arrays and objects, one in the other."""
+    pairs = depth // 2
+    return b'{"a":[' * pairs + b"7" + b"]}" * pairs
+
+
+@case("K16")
+@pytest.mark.parametrize("depth", [2, 254, 256, 300, 900])
+def test_what_was_read_can_be_written_and_read_again(depth: int, parser: str) -> None:
+    """orjson reads 1,024 levels and writes 254: what is deeper is written too, as it was."""
+    assert dump_json(parse_json(nested(depth))) == nested(depth)
+
+
+@case("K16")
+@pytest.mark.parametrize("depth", [1_000, 1_024])
+def test_what_is_too_deep_to_be_written_is_a_value_error(depth: int, parser: str) -> None:
+    """At the end of what can be read, writing works or is a `ValueError`: never a `TypeError` or `RecursionError`."""
+    value: object = 7
+    for _ in range(depth // 2):
+        value = {"a": [value]}
+    try:
+        assert dump_json(value) == nested(depth)
+    except ValueError as error:
+        assert str(error) == "nested too deeply"
+
+
+@pytest.mark.parametrize("value", [{"a": {1: {2}}}, [object()], {1j: 1}, "half \ud800"], ids=repr)
+def test_what_json_cannot_express_is_a_value_error(value: object, parser: str) -> None:
+    """What no JSON can hold is a `ValueError` that quotes nothing of it."""
+    with pytest.raises(ValueError, match="^it cannot be written as JSON$"):
+        dump_json(value)
+
+
+@case("P3")
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1e309", b"1" + b"0" * 400])
+def test_no_number_becomes_infinity(number: bytes, parser: str) -> None:
+    """A number beyond all floats is null: infinity could be written into no journal and read back from none."""
+    value = parse_json(b'{"a": [' + number + b"]}")
+    assert value == {"a": [None]}
+    assert parse_json(dump_json(value)) == value
+
+
+@given(anything)
+def test_any_value_that_was_read_is_written_the_same_with_and_without_orjson(value: object) -> None:
+    """Whatever was read is read again from what was written, with either parser at either end."""
+    read = parse_json(json.dumps(value).encode())
+    written = dump_json(read)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_home, "orjson", None)
+        assert parse_json(written) == read
+        written = dump_json(read)
+    assert parse_json(written) == read

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cases import case
 from core.shapes import (
     MARK,
     PAYLOADS,
@@ -30,8 +31,10 @@ from core.shapes import (
     values,
 )
 from mlmessages.api import json as json_home
-from mlmessages.api.convert import message, message_page, single_message, unread_listing
+from mlmessages.api.convert import dump_raw, message, message_page, sent_message, single_message, unread_listing
 from mlmessages.api.json import parse_json
+from mlmessages.api.notifications import Notification
+from mlmessages.errors import DecodeError
 from mlmessages.models import Attachment, ConversationStatus, Message, Moderation, Paging, Resource
 
 READS = sorted(path.stem for path in PAYLOADS.glob("*.json"))
@@ -102,6 +105,7 @@ def test_the_pack_page_of_pending_messages_field_by_field(parser: str) -> None:
                 "pack_id": "2000000089077943",
                 "raw": payload("pending_page_pack_page")["messages"][0],
                 "problems": (),
+                "refused_files": (),
             },
         ),
         "seller_max_message_length": None,
@@ -146,7 +150,7 @@ def test_no_sample_that_a_read_returns_was_forgotten() -> None:
     """Every payload that is an answer of a read is in one of the lists that these tests go through."""
     tested = {*PACKS, *SINGLE, *LISTINGS}
     others = {name for name in READS if name not in tested}
-    assert len(LISTINGS) == 9
+    assert len(LISTINGS) == 10
     assert all(
         name.startswith(("action_guide_", "error_", "oauth_", "missed_feeds_", "notification_", "send_request_"))
         or name
@@ -175,7 +179,7 @@ def test_every_single_message_sample_parses_without_a_problem(name: str, parser:
     one = single_message(body(name))
     assert one.raw == (raw["messages"][0] if "messages" in raw else raw)
     assert (one.problems, one.status) == ((), raw.get("status", "available"))
-    assert one.id in ("aa11bb22cc33dd44ee55ff6677889900", "testmessage0000001")
+    assert one.id in ("aa11bb22cc33dd44ee55ff6677889900", "aa11bb22cc33dd44ee55ff6677889901", "testmessage0000001")
 
 
 def test_the_legacy_flat_form_field_by_field(parser: str) -> None:
@@ -196,6 +200,7 @@ def test_the_legacy_flat_form_field_by_field(parser: str) -> None:
         read=moment(2016, 9, 1, 21, 31, 19, 606_000),
         moderation=Moderation("clean", source="online", moderation_date=moment(2019, 3, 13, 13, 34, 26, 450_000)),
         resources=(Resource("2000088800011122", "orders"),),
+        pack_id="2000088800011122",
         raw=payload("message_by_id_legacy_flat"),
     )
     assert values(one) == values(expected)
@@ -245,7 +250,42 @@ def test_the_pack_of_a_message_asked_for_by_id_is_what_its_resources_name() -> N
     assert single_message(body("message_by_id_envelope_local")).pack_id == "2000099900011122"
     resources = [{"id": 7, "name": "sellers"}, {"id": 2000099900011122, "name": "pack"}]
     assert message({"id": "a", "message_resources": resources}).pack_id == "2000099900011122"
-    assert message({"id": "a", "message_resources": [{"id": "5", "name": "orders"}]}).pack_id is None
+
+
+@case("K17")
+@pytest.mark.parametrize("name", ["orders", "order"])
+def test_an_order_without_a_pack_stands_in_its_place(name: str, parser: str) -> None:
+    """Where the resources name an order and no pack, in an envelope or flat, the order's id is the pack's."""
+    resources = [{"id": "700100200", "name": "sellers"}, {"id": 2000088800011122, "name": name}]
+    envelope = {"messages": [{"id": "a", "message_resources": resources}], "paging": None}
+    flat = {"message_id": "a", "resource": name, "resource_id": "2000088800011122"}
+    for text in (dump(envelope), dump(flat)):
+        assert single_message(text).pack_id == "2000088800011122"
+    both = [*resources, {"id": "2000099900011122", "name": "packs"}]
+    assert message({"id": "a", "message_resources": both}).pack_id == "2000099900011122"
+
+
+@case("K17")
+@pytest.mark.parametrize("id_", ["", "x", "1/sellers/2", "１２", "9" * 21, None, True, -5])
+def test_what_can_be_no_pack_id_is_not_taken_for_one(id_: Any) -> None:
+    """Only ASCII digits can be asked for: anything else in the resources names no pack."""
+    assert message({"id": "a", "message_resources": [{"id": id_, "name": "packs"}]}).pack_id is None
+    resources = [{"id": id_, "name": "packs"}, {"id": 5, "name": "orders"}]
+    assert message({"id": "a", "message_resources": resources}).pack_id == "5"
+
+
+@case("K32")
+def test_the_files_that_a_send_lost_are_named(parser: str) -> None:
+    """A 2xx answer of a send may say that files were not taken: each with its reason; without any there are none."""
+    sent = sent_message(body("send_response_attachment_refused"), "1", "700100200")
+    assert sent.refused_files == (("700100200_b7c1.pdf", "invalid_extension"),)
+    assert single_message(body("message_by_id_legacy_flat")).refused_files == ()
+    several = {"invalid_size": ["a", "b"], "forbidden": ["c"], "internal_error": None, "invalid_extension": [5, None]}
+    assert message({"id": "a", "attachments_validations": several}).refused_files == (
+        ("a", "invalid_size"),
+        ("b", "invalid_size"),
+        ("c", "forbidden"),
+    )
 
 
 # -- one value, many spellings -----------------------------------------------------------------------------------------
@@ -337,6 +377,53 @@ def test_one_value_whatever_the_spelling(name: str, raw: dict[str, Any], expecte
         assert one.problems == ()
         if isinstance(expected, datetime):
             assert getattr(one, name).tzinfo is UTC
+
+
+@case("P3")
+@pytest.mark.usefixtures("far_from_utc")
+@pytest.mark.parametrize("day", ["2024-01-15", "2024-08-15"])
+def test_a_date_without_a_zone_is_in_utc_on_every_machine(day: str) -> None:
+    """All dates are UTC, also one that does not say so, wherever the machine is and whatever the season."""
+    raw = {"id": "a", "message_date": {"created": f"{day}T21:38:30"}, "message_moderation": {"moderation_date": day}}
+    one = message(raw)
+    assert one.created == moment(*map(int, day.split("-")), 21, 38, 30)
+    assert one.moderation == Moderation(moderation_date=moment(*map(int, day.split("-"))))
+    found = Notification.parse({"topic": "messages", "sent": f"{day}T21:38:30", "received": f"{day}T21:38:30"})
+    assert found.sent == found.received == one.created
+
+
+@case("N6")
+@pytest.mark.parametrize(
+    "date",
+    [
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59-05:00",
+        "10000-01-01T00:00:00Z",
+        "0000-01-01T00:00:00Z",
+        "2024-02-30T00:00:00Z",
+        "2024-08-15T25:00:00Z",
+        "2024-08-15T21:38:30+99:00",
+        "9" * 400,
+    ],
+)
+def test_a_date_that_cannot_be_is_a_problem_and_no_exception(date: str) -> None:
+    """A date out of the range of dates, or that no calendar has, is None and named; the others are read."""
+    one = message({"id": "a", "message_date": {"created": date, "read": "2024-08-15T21:38:30Z"}})
+    assert (one.created, one.read) == (None, DAY)
+    assert one.problems == ("message_date.created: expected a date, found a text",)
+    assert Notification.parse({"topic": "messages", "sent": date}).sent is None
+
+
+@case("N6")
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1e400", b"9" * 400, b"1" + b"0" * 30])
+def test_a_number_out_of_range_is_a_problem_or_none_and_no_exception(number: bytes, parser: str) -> None:
+    """A size, an id or a count beyond all numbers costs no message and no pack."""
+    row = b'{"id": "a", "client_id": %s, "message_attachments": [{"size": %s}]}' % (number, number)
+    page = message_page(b'{"messages": [%s], "paging": {"total": %s}}' % (row, number), "1")
+    assert (page.messages[0].client_id, page.paging.total) == (None, None)
+    assert page.messages[0].attachments == (Attachment(),)
+    listing = unread_listing(b'{"total": %s, "results": [{"resource": "/packs/1", "count": %s}]}' % (number, number))
+    assert (listing.total, listing.packs[0].count) == (None, 0)
 
 
 def test_the_flat_and_the_nested_spelling_of_one_message_are_equal() -> None:
@@ -654,3 +741,15 @@ def test_raw_is_the_object_as_it_came() -> None:
     before = copy.deepcopy(raw)
     assert message(raw).raw == before
     assert message(raw).raw is raw
+
+
+@case("K16")
+def test_a_message_too_deep_to_be_stored_is_a_decode_error_that_quotes_nothing(parser: str) -> None:
+    """What cannot be written fails with a typed error, so that its pack can be parked and the others go on."""
+    deep: Any = MARK
+    for _ in range(2_000):
+        deep = [deep]
+    with pytest.raises(DecodeError, match="^a message cannot be stored; nested too deeply$") as caught:
+        dump_raw({"id": "a", "data": deep})
+    assert caught.value.__suppress_context__
+    assert message(parse_json(dump_raw({"id": "a", "data": json.loads("[" * 300 + "]" * 300)}))).problems == ()

@@ -124,7 +124,7 @@ def test_no_repr_shows_words_names_or_emails() -> None:
 def test_a_message_needs_an_id_and_nothing_else() -> None:
     """All other fields of a message are optional."""
     one = Message("a")
-    empty = {"id": "a", "attachments": (), "resources": (), "raw": {}, "problems": ()}
+    empty = {"id": "a", "attachments": (), "resources": (), "raw": {}, "problems": (), "refused_files": ()}
     assert attrs.asdict(one) == {field.name: empty.get(field.name) for field in attrs.fields(Message)}
 
 
@@ -133,13 +133,13 @@ def test_the_fields_of_the_models() -> None:
     fields = {cls.__name__: " ".join(field.name for field in attrs.fields(cls)) for cls in map(type, EXAMPLES)}
     assert fields == {
         "UnreadPack": "pack_id count resource",
-        "UnreadListing": "user_id packs total",
+        "UnreadListing": "user_id packs total problems",
         "Paging": "limit offset total",
         "Attachment": "filename original_filename type size potential_security_threat creation_date",
         "Moderation": "status reason by source moderation_date",
         "Resource": "id name",
         "Message": "id site_id client_id sender_id sender_name sender_email recipient_id status subject text text_translated"
-        " created received available notified read moderation attachments resources pack_id raw problems",
+        " created received available notified read moderation attachments resources pack_id raw problems refused_files",
         "ConversationStatus": "path status substatus status_date status_update_allowed claim_ids shipping_id",
         "MessagePage": "pack_id paging conversation messages seller_max_message_length",
         "Conversation": "pack_id status messages unread marked resource",
@@ -152,6 +152,16 @@ def test_the_fields_of_the_models() -> None:
         "DrainReport": "conversations messages listings requests waiting set_aside unseen",
         "Token": "access_token refresh_token expires_at issued_at user_id refresh_issued_at refresh_sent_at",
     }
+
+
+@pytest.mark.parametrize("word", ["moderated", "rejected", "blocked"])
+def test_a_message_is_rejected_by_its_status_or_by_its_moderation(word: str) -> None:
+    """Either place says that nobody receives it, in any case; all other words, known or not, do not."""
+    assert message({"id": "a", "status": word.upper()}).rejected
+    assert message({"id": "a", "status": "available", "message_moderation": {"status": word}}).rejected
+    for other in ("available", "clean", "pending", "non_moderated", "in_moderation", "something_new", None):
+        assert not message({"id": "a", "status": other, "message_moderation": {"status": other}}).rejected
+    assert not Message("a").rejected
 
 
 @pytest.mark.parametrize("seller", [42, "42"])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cases import case
 from core.shapes import PAYLOADS, anything, body, dump, payload
 from mlmessages import errors
 from mlmessages.api.calls import Effect, Response
-from mlmessages.api.outcomes import Outcome, outcome, repeatable
+from mlmessages.api.outcomes import Outcome, cured_by_new_token, outcome, repeatable
 from mlmessages.api.refusals import check
 from mlmessages.errors import (
     APIError,
@@ -42,14 +41,20 @@ PERMISSION = "lacks the permission for pre and post-sale communication"
 BODIES: dict[str, tuple[type[APIError], str | None, str | None, str | None]] = {
     "error_400_action_guide_excepted": (BadRequest, "blocked_by_excepted_case", None, "use `send`"),
     "error_400_agent_not_in_pack": (BadRequest, "bad_request", None, "leave `to` out"),
-    "error_400_charset": (BadRequest, "bad_request", None, None),
+    "error_400_charset": (BadRequest, "bad_request", None, "ISO-8859-1"),
     "error_400_message_id_empty": (BadRequest, "bad_request", None, "Pass a message's id"),
     "error_400_message_id_unknown": (BadRequest, "bad_request", None, "No message has this id"),
     "error_400_multiple_orders": (BadRequest, "bad_request", None, "one order's at a time"),
     "error_400_no_token_marketplace": (BadRequest, "bad_request", None, "No token reached the server"),
     "error_400_too_long": (BadRequest, "bad_request", None, "Shorten the text"),
+    "error_401_unauthorized_scopes": (
+        Unauthorized,
+        "unauthorized_scopes",
+        None,
+        "neither a new token nor the seller can mend",
+    ),
     "error_401_invalid_token": (Unauthorized, "not_found", None, "get a new one"),
-    "error_403_access_denied": (Forbidden, "access_denied", None, PERMISSION),
+    "error_403_access_denied": (Forbidden, "access_denied", None, "several causes are documented"),
     "error_403_action_guide_cap": (Forbidden, "bad_request", None, "used this option up"),
     "error_403_invalid_scopes": (Forbidden, "forbidden", "Invalid scopes", PERMISSION),
     "error_403_model6_marketplace": (Forbidden, "forbidden", None, "Model 6"),
@@ -129,8 +134,6 @@ def test_each_of_the_six_errors_of_pending_messages(
         {"code": "policy_agent", "message": "denied"},
         {"status": 403, "error": "Invalid scopes", "code": "FORBIDDEN"},
         {"message": "Invalid scopes"},
-        {"status": 403, "error": "access_denied", "message": "access to the requested resource is forbidden"},
-        {"code": "ACCESS_DENIED", "message": "no"},
     ],
     ids=str,
 )
@@ -139,6 +142,56 @@ def test_a_missing_permission_is_recognised_in_each_spelling(said: dict[str, Any
     error = refusal(403, dump(said))
     assert error.hint is not None
     assert PERMISSION in error.hint
+
+
+@case("K26", "L5")
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"status": 403, "error": "access_denied", "message": "access to the requested resource is forbidden"},
+        {"code": "ACCESS_DENIED", "message": "no"},
+        {"message": "access_denied"},
+    ],
+    ids=str,
+)
+def test_no_cause_of_access_denied_is_named_as_certain(said: dict[str, Any]) -> None:
+    """Five causes are named, each as one that may be; which one it is nothing in the answer tells."""
+    hint = refusal(403, dump(said)).hint or ""
+    assert hint.count(" may ") == 5
+    assert all(word in hint for word in ("another user's", "permission", "IP address", "blocked", "suspended"))
+
+
+@case("K26", "L5")
+def test_a_blocked_application_is_told_from_a_token_that_has_expired() -> None:
+    """401 `unauthorized_scopes` is of the application: no refresh helps, as it does for every other 401."""
+    blocked, expired = (
+        refusal(401, body("error_401_unauthorized_scopes")),
+        refusal(401, body("error_401_invalid_token")),
+    )
+    assert isinstance(blocked, Unauthorized)
+    assert isinstance(expired, Unauthorized)
+    assert (cured_by_new_token(blocked), cured_by_new_token(expired)) == (False, True)
+    assert "blocked the application" in (blocked.hint or "")
+    assert "get a new one" in (expired.hint or "")
+    for said in ({"message": "unauthorized_scopes"}, {"code": "UNAUTHORIZED_SCOPES", "message": "no access"}):
+        spelled = refusal(401, dump(said))
+        assert isinstance(spelled, Unauthorized)
+        assert not cured_by_new_token(spelled)
+        assert spelled.hint == blocked.hint
+    for bare in (Unauthorized(401), Unauthorized(401, "unauthorized"), Unauthorized(401, None, "invalid access token")):
+        assert cured_by_new_token(bare)
+
+
+@case("L5")
+def test_a_403_of_the_network_in_front_is_not_called_a_missing_permission() -> None:
+    """An HTML page with the status 403 may come from a CDN or a proxy; with another status it has no such hint."""
+    page = b"<!DOCTYPE html><html><head><title>403 Forbidden</title></head></html>"
+    blocked = refusal(403, page)
+    assert "the network in front of Mercado Libre's API" in (blocked.hint or "")
+    assert " may " in (blocked.hint or "")
+    assert PERMISSION not in str(blocked)
+    assert refusal(400, page).hint is None
+    assert refusal(502, page).hint is None
 
 
 def test_the_policy_agent_is_named_in_the_message() -> None:
@@ -297,17 +350,6 @@ def test_a_refusal_of_any_bytes_is_an_api_error(text: bytes) -> None:
 RECEIVED = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
-@pytest.fixture
-def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine three hours west of UTC, where the system lets a process say so."""
-    set_zone = getattr(time, "tzset", lambda: None)
-    with monkeypatch.context() as patch:
-        patch.setenv("TZ", "XYZ3")
-        set_zone()
-        yield
-    set_zone()
-
-
 @pytest.mark.parametrize(
     ("value", "date", "expected"),
     [
@@ -335,8 +377,17 @@ def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("Tue, 14 Nov 2023 22:14:20 GMT", "nonsense", 60.0),
         ("Tue, 32 Nov 2023 22:14:20 GMT", None, None),
         ("Tue, 14 Nov 99999 22:14:20 GMT", None, None),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", None, None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None, None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None, 253_402_387_139.0 - RECEIVED),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", 252_423_993_599.0),
+        ("Tue, 14 Nov 2023 22:14:20 GMT", "Tue, 14 Nov 99999 22:14:13 GMT", 60.0),
+        ("Tue, 14 Nov 2023 22:14:20 +999999", None, None),
+        ("0", "Fri, 99 Xyz -1 99:99:99", 0.0),
+        ("9" * 5_000, None, None),
     ],
 )
+@case("N6")
 @pytest.mark.usefixtures("far_from_utc")
 def test_retry_after(value: str, date: str | None, expected: float | None) -> None:
     """Retry-After is read as seconds or as a date of any of HTTP's three forms; what makes no sense is None."""

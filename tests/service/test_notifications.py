@@ -31,6 +31,7 @@ def payload(name: str) -> bytes:
         ("notification_local_read", "messages", ("read",)),
         ("notification_local_slash_resource", "messages", ("created",)),
         ("notification_marketplace", "marketplace_messages", ()),
+        ("notification_local_actions_unknown", "messages", ("message_created",)),
     ],
 )
 def test_each_documented_shape_is_read(name: str, topic: str, actions: tuple[str, ...]) -> None:
@@ -54,14 +55,42 @@ def test_a_body_may_be_bytes_text_or_an_object() -> None:
     assert Notification.parse(body) == Notification.parse(body.decode()) == Notification.parse(json.loads(body))
 
 
-@case("G6")
-def test_only_a_receipt_is_a_receipt() -> None:
-    """`read` alone is; `created`, both, and a post without actions are news."""
-    said = {
-        actions: Notification.parse({"topic": "messages", "actions": list(actions)}).is_receipt
-        for actions in [("read",), ("created",), ("created", "read"), ()]
-    }
-    assert said == {("read",): True, ("created",): False, ("created", "read"): False, (): False}
+@case("G6", "K18")
+@pytest.mark.parametrize("topic", ["messages", "marketplace_messages"])
+@pytest.mark.parametrize(
+    ("actions", "receipt"),
+    [
+        (["read"], True),
+        (["READ"], True),
+        (["read", "read"], True),
+        (["created"], False),
+        (["created", "read"], False),
+        ([], False),
+        (None, False),
+        ("read", False),
+        ({"read": True}, False),
+        (["message_created"], False),
+        (["read", "message_created"], False),
+        (["read", {"name": "created"}], False),
+        (["read", None], False),
+        ([{"read": True}], False),
+        ([["read"]], False),
+        (["reading"], False),
+    ],
+    ids=str,
+)
+def test_only_a_list_that_is_nothing_but_read_is_a_receipt(actions: Any, receipt: bool, topic: str) -> None:
+    """`read` alone is a receipt; whatever else stands there, or nothing, may be a new message."""
+    found = Notification.parse({"topic": topic, "actions": actions, "resource": ID})
+    assert (found.is_receipt, found.is_news) == (receipt, not receipt)
+
+
+@case("K18")
+@pytest.mark.parametrize("name", ["notification_local_actions_unknown", "notification_local_names_a_pack"])
+def test_an_unusual_notification_is_news(name: str) -> None:
+    """An action that is not documented, and a conversation instead of a message: there may be a new message."""
+    found = Notification.parse(payload(name))
+    assert (found.is_news, found.is_receipt, found.user_id) == (True, False, "700100200")
 
 
 @case("G5")
@@ -73,10 +102,18 @@ def test_only_a_receipt_is_a_receipt() -> None:
         f"/marketplace/messages/{ID}",
         f"https://api.mercadolibre.com/messages/{ID}",
         f"https://api.mercadolibre.com/marketplace/messages/{ID}",
+        f"messages/{ID}",
+        f"marketplace/messages/{ID}",
+        f"/messages/{ID}/",
+        f"{ID}/",
+        f"/messages/{ID}?tag=post_sale",
+        f"/messages/{ID}/?tag=post_sale",
+        f"{ID}?tag=post_sale",
+        f"https://api.mercadolibre.com/messages/{ID}?tag=post_sale&access_token=x",
     ],
 )
 def test_an_id_is_taken_out_of_a_resource(resource: str) -> None:
-    """Bare, behind one of the two paths, or behind the API's own host."""
+    """Bare, behind one of the two paths, or behind the API's own host; a slash or a query behind it is left out."""
     assert Notification.parse({"topic": "messages", "resource": resource}).message_id == ID
 
 
@@ -84,7 +121,7 @@ HOSTILE = [
     "//evil.example/x", f"//evil.example/messages/{ID}", f"https://evil.example/messages/{ID}", f"http://api.mercadolibre.com/messages/{ID}",
     f"https://api.mercadolibre.com.evil.example/messages/{ID}", f"https://api.mercadolibre.com@evil.example/messages/{ID}",
     f"https://user@api.mercadolibre.com/messages/{ID}", "/messages/../oauth/token", "/messages/%2e%2e", "/messages/..", "/messages/",
-    f"/messages/{ID}/", f"/messages/{ID}\r\nX: y", f"{ID}\n", f"/messages/{ID}?access_token=x", f"/messages/{ID}#x", "/orders/1", "/messages/a/b",
+    f"/messages/{ID}\r\nX: y", f"{ID}\n", f"/messages/{ID}?a\nb", f"/messages/{ID}//", f"/messages/{ID}#x", "/orders/1", "messages", "marketplace/messages", "/messages/a/b",
     "/messages/packs/1/sellers/2", "/packs/1/sellers/2", "/messages/unread", "/messages/packs", "a" * 129, "", "１２３", "é", "a b", "a%20b",
     None, 5, True, [ID], {"id": ID},
 ]  # fmt: skip
@@ -93,13 +130,16 @@ HOSTILE = [
 @case("G5")
 @pytest.mark.parametrize("resource", HOSTILE, ids=repr)
 def test_a_hostile_resource_names_no_message(resource: object) -> None:
-    """Other hosts, paths, escapes, line breaks, other types: there is no id in it, and nothing else is used."""
-    assert Notification.parse({"topic": "messages", "resource": resource}).message_id is None
+    """Other hosts, paths, escapes, line breaks, other types: there is no id in it, nothing else is used, and it rings."""
+    found = Notification.parse({"topic": "messages", "resource": resource})
+    assert found.message_id is None
+    assert found.is_news
 
 
 def test_another_topic_names_no_message() -> None:
     """`/items/MLB1`, or a bare id of an order, is no message."""
-    assert Notification.parse({"topic": "orders_v2", "resource": "2000001"}).message_id is None
+    found = Notification.parse({"topic": "orders_v2", "resource": "2000001"})
+    assert (found.message_id, found.is_news) == (None, False)
 
 
 @case("G4")

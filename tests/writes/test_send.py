@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from cases import case
 from mlmessages import Routes
 from mlmessages.errors import APIError, BadRequest, Forbidden, NotFound
 from mlmessages.models import Attachment
@@ -444,6 +445,23 @@ async def test_a_rejection_by_moderation_is_told(api: str, caplog: pytest.LogCap
     assert record.levelno == logging.WARNING
     assert all(word in record.getMessage() for word in (sent.id, str(FIRST), "moderated", "link_short_url"))
     assert "canary" not in record.getMessage()
+
+
+@case("K32")
+@FAMILIES
+@on_virtual_clock
+async def test_a_file_that_was_not_taken_is_told(api: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A 2xx whose answer lists a refused file: the message has it in `refused_files`, and a warning names file and
+    reason.
+    """
+    answer = payload("send_response_attachment_refused")
+    sandbox = Sandbox(1, rules=[on("send").do(Reply(201, answer))])
+    async with client_of(sandbox, api=api) as client:
+        sent = await client.send(FIRST, "Hi")
+    assert sent.refused_files == (("700100200_b7c1.pdf", "invalid_extension"),)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert all(word in record.getMessage() for word in (sent.id, "700100200_b7c1.pdf", "invalid_extension"))
 
 
 @pytest.mark.parametrize(

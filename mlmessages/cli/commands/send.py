@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ...client import MessagesClient
     from ...models import Message
 
-_REJECTED = {"moderated", "rejected", "blocked"}
-
 
 @click.command(short_help="Reply in a conversation.")
 @click.argument("pack")
@@ -50,10 +48,8 @@ def send(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(one_line(sent.id))
-    moderation = sent.moderation
-    said = {sent.status, moderation.status if moderation else None}
-    if said & _REJECTED:
-        reason = moderation.reason if moderation and moderation.reason else "the server gives no reason"
+    if sent.rejected:
+        reason = (sent.moderation.reason if sent.moderation else None) or "the server gives no reason"
         raise click.ClickException(f"nobody receives it: moderation rejected it ({one_line(reason).replace('_', ' ')})")
     note(f"Sent: {one_line(sent.status or 'the server does not say more')}.")
 
