@@ -102,7 +102,7 @@ ALWAYS = (READ, MARK, WRITE)
         (errors.AuthError("no token"), ()),
         (errors.ReauthorizationRequired("no token"), ()),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else f"{len(value)} repeated",
 )
 def test_outcome_decides_what_is_repeated(
     error: errors.MessagesError, repeated_for: tuple[Effect, ...], effect: Effect

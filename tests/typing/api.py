@@ -50,8 +50,8 @@ def constructing(session: aiohttp.ClientSession) -> None:
     Limits(reads=500, writes=500, period=60.0, concurrency=32, per_second=None)
     Limits(500, 500, 60, 32, 100)
     Retry(attempts=6, base=0.5, cap=60.0, deadline=300.0)
-    source: TokenSource = Vault()
-    assert_type(source, TokenSource)
+    source: TokenSource = Vault()  # it fits the protocol
+    MessagesClient(source, seller_id=1)
     assert_type(Routes.MARKETPLACE.unread, str)
     assert_type(mlmessages.__version__, str)
 
