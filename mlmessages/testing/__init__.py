@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Rule,
         Send,
         Slice,
+        Stale,
         Trickle,
         Truncate,
         on,
@@ -60,7 +61,7 @@ _HOMES = {
     "faults": [
         *("DROP", "ENDLESS_HEADERS", "EXECUTE", "HANG", "MARK_ALL", "RESET", "SNAPSHOT"),
         *("ContentType", "Delay", "Garbage", "Gzip", "HideIt", "Hold", "Redirect", "Reply", "RevealIt"),
-        *("Rule", "Send", "Slice", "Trickle", "Truncate", "on", "refuse"),
+        *("Rule", "Send", "Slice", "Stale", "Trickle", "Truncate", "on", "refuse"),
     ],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -94,6 +95,7 @@ __all__ = [
     "Send",
     "Server",
     "Slice",
+    "Stale",
     "Trickle",
     "Truncate",
     "VirtualClockLoop",

@@ -14,6 +14,7 @@ from .faults import Rule, refuse
 from .gates import Gates
 from .log import Entry
 from .model.behaviour import Behaviour
+from .model.conversations import Action
 from .model.requests import Kind
 from .server.frontend import HttpFrontend
 from .server.memory import MemoryConnector
@@ -99,13 +100,23 @@ class ServedApplication:
         application_id: int = 5503910054140000,
         copies: int = 1,
         receipts: bool = True,
+        resource: str | None = None,
+        actions: Mapping[Action, object] | None = None,
     ) -> AbstractAsyncContextManager[Notifier]:
         """Post a notification of everything that happens while the context lasts, as often as the real one does.
 
         `target` is a URL, or a coroutine function from the body to the status. `copies`: duplicates. `receipts`: of
         what is read too. Eight attempts within an hour; then it is one of the missed ones.
+
+        `resource` is another form of it, with {message}, {pack} and {seller} in their places: integrators have met
+        ``messages/{message}``, ``/messages/{message}?tag=post_sale``, ``/messages/{message}/``,
+        ``/packs/{pack}/sellers/{seller}``, ``/messages/packs/{pack}`` and absolute URLs. `actions` replaces what is
+        told of "created" and "read"; None leaves `actions` out. ValueError: `resource` has another place.
         """
-        return notifying(self._engine, Notifier(target, topic, application_id, copies, receipts))
+        notifier = Notifier(
+            target, topic, application_id, copies, receipts, resource=resource, actions=dict(actions or {})
+        )
+        return notifying(self._engine, notifier)
 
     def missed(self, entry: Mapping[str, object]) -> None:
         """Give a notification up: it is listed as missed for two days."""
@@ -119,7 +130,7 @@ class ServedApplication:
         return self._engine.log
 
     def count(self, kind: Kind) -> int:
-        """Return how many requests of a kind came."""
+        """Return how many requests of a kind came. ValueError: there is no such kind, and the list of them."""
         return self._engine.count(kind)
 
     @property

@@ -24,6 +24,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _STEP = 1e-6  # a timer is at least this far ahead: one that rounds to "now" would stop the clock for ever
+_RESOLUTION = 1e-9  # seconds by which asyncio may run a timer early
 
 
 class NothingToWaitFor(RuntimeError):
@@ -38,15 +39,18 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._jobs: set[_Job] = set()
         self._closing_threads = 0
         super().__init__(_JumpingSelector(selectors.DefaultSelector(), self))
+        # asyncio runs timers early by the resolution of the system's clock (15.6 ms on Windows before Python 3.13),
+        # which says nothing of this one; there is no public way to say so
+        self._clock_resolution = _RESOLUTION
 
     def time(self) -> float:
-        """The virtual seconds."""
+        """Return the virtual seconds."""
         return self._virtual_now
 
     def jump(self, seconds: float) -> None:
-        """Move the clock."""
+        """Move the clock forward."""
         then = self._virtual_now + max(seconds, _STEP)
-        if then + 1e-9 == then:  # asyncio runs a timer when its time plus a nanosecond has passed
+        if then + _RESOLUTION == then:  # asyncio runs a timer whose time is before now plus the resolution
             then = math.nextafter(then, math.inf)
         self._virtual_now = then
 
@@ -63,13 +67,13 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """A timer, at least a step ahead."""
+        """Set a timer, at least a step ahead."""
         return super().call_at(max(when, self._virtual_now + _STEP), callback, *args, context=context)
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Work in a thread: the clock stands still until it is done, also when its caller gives it up."""
+        """Work in a thread. The clock stands still until that is done, also when its caller gives it up."""
         job = _Job()
 
         def work(*args: *Ts) -> T:
@@ -78,7 +82,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
                 return func(*args)
             finally:
                 job.running = False
-                with suppress(RuntimeError):  # the loop is closed: nobody waits
+                with suppress(RuntimeError):  # the loop is closed: no caller waits
                     self.call_soon_threadsafe(lambda: None)
 
         future: asyncio.Future[T] = super().run_in_executor(executor, work, *args)
@@ -155,7 +159,7 @@ class LoopClock:
         self._last = 0.0
 
     def __call__(self) -> float:
-        """Seconds since the first call."""
+        """Return the seconds since the first call."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -168,6 +172,6 @@ class LoopClock:
 
 
 def virtual_run(main: Coroutine[object, object, T]) -> T:
-    """`asyncio.run` on a virtual clock."""
+    """Run a coroutine as `asyncio.run` does, on a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         return runner.run(main)

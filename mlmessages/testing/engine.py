@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
+from typing import get_args
 
 import attrs
 
 from .clock import LoopClock
-from .faults import ArmedRule, Effect, Execute, HideIt, MarkAll, RevealIt, Rule, Send, Snapshot
+from .faults import ArmedRule, Effect, Execute, HideIt, MarkAll, RevealIt, Rule, Send, Snapshot, Stale
 from .gates import Gates
 from .log import Entry
 from .model.account import Account
@@ -85,12 +86,12 @@ class Engine:
             self.accounts[seller_id] = account
         return account
 
-    def send(self, pack_id: str, text: str, sender: Sender) -> str:
+    def send(self, pack_id: str, text: str, sender: Sender, *, age: float = 0.0) -> str:
         """Add a message to a conversation of any seller; return its id. LookupError: there is no such conversation."""
         with self.lock:
             for account in self.accounts.values():
                 if account.conversations.find_thread(pack_id) is not None:
-                    return account.conversations.send(pack_id, text, sender, {})
+                    return account.conversations.send(pack_id, text, sender, {}, age=age)
         raise LookupError(f"no pack {pack_id} in this sandbox")
 
     # -- what is told
@@ -133,7 +134,9 @@ class Engine:
             return list(self._log)
 
     def count(self, kind: Kind) -> int:
-        """Return how many requests of a kind came."""
+        """Return how many requests of a kind came. ValueError: there is no such kind."""
+        if kind not in get_args(Kind):
+            raise ValueError(f"unknown kind of request: {kind!r}; the kinds are: {', '.join(get_args(Kind))}")
         return self._counts.get(kind, 0)
 
     # -- a request on its way
@@ -156,7 +159,7 @@ class Engine:
             self._counts[request.kind] = self._counts.get(request.kind, 0) + 1
             chosen = None
             for armed in self._rules:
-                if armed.picks(request) and chosen is None:
+                if armed.picks(request, seller_id) and chosen is None:
                     chosen = armed
             if chosen is not None:
                 chosen.played += 1
@@ -168,12 +171,14 @@ class Engine:
             match effect:
                 case Execute():
                     self._answer(exchange, self.api.execute(exchange.request))
+                case Stale(seconds):
+                    self._answer(exchange, self.api.execute(exchange.request, lag=seconds))
                 case Snapshot():
                     self._answer(exchange, self.api.snapshot(exchange.request))
                 case MarkAll():
                     self.api.mark_all(exchange.request)
-                case Send(pack, text, sender):
-                    self.send(str(exchange.request.pack_id if pack is None else pack), text, sender)
+                case Send(pack, text, sender, age):
+                    self.send(str(exchange.request.pack_id if pack is None else pack), text, sender, age=age)
                 case HideIt(message_id):
                     self._conversations_with(message_id).hide(message_id)
                 case RevealIt(message_id):

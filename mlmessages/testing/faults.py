@@ -25,6 +25,21 @@ class Execute:
 
 
 @attrs.frozen
+class Stale:
+    """Execute, and answer from a replica that is so many seconds behind: pages, messages by their id and listings.
+
+    A marking read marks all the same. ValueError: more than an hour, or less than nothing.
+    """
+
+    seconds: float = attrs.field()
+
+    @seconds.validator
+    def _check(self, attribute: object, seconds: float) -> None:
+        if not 0 <= seconds <= 3600:
+            raise ValueError(f"a replica is 0 to 3600 seconds behind (got {seconds!r})")
+
+
+@attrs.frozen
 class Snapshot:
     """Count the request and keep its answer, without its marks: a server that reads and marks in two steps."""
 
@@ -36,11 +51,15 @@ class MarkAll:
 
 @attrs.frozen
 class Send:
-    """A message arrives, in this conversation unless another is named."""
+    """A message arrives, in this conversation unless another is named.
+
+    `age`: its date is so many seconds back, and so is its place, as of one that moderation held back.
+    """
 
     pack: int | str | None = None
     text: str = "Test message"
     sender: Sender = "buyer"
+    age: float = 0.0
 
 
 @attrs.frozen
@@ -101,7 +120,7 @@ class Reply:
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
     def encoded(self) -> bytes:
-        """The body's bytes."""
+        """Return the body's bytes."""
         if isinstance(self.body, bytes):
             return self.body
         return self.body.encode() if isinstance(self.body, str) else json.dumps(self.body).encode()
@@ -169,11 +188,14 @@ RESET = Reset()
 HANG = Hang()
 ENDLESS_HEADERS = EndlessHeaders()
 
-Effect = Execute | Snapshot | MarkAll | Send | HideIt | RevealIt
+Effect = Execute | Stale | Snapshot | MarkAll | Send | HideIt | RevealIt
 Pause = Hold | Delay
 _OfTheAnswer = Truncate | Trickle | Slice | ContentType
 Ending = Drop | Reset | Hang | Reply | Garbage | Redirect | Gzip | EndlessHeaders | _OfTheAnswer
 Action = Effect | Pause | Ending
+
+STEPS = tuple(sorted(step.__name__ for step in get_args(Action)))
+"""The names of the steps of a rule."""
 
 RuleKind = Kind | Literal["any", "pack"]
 """A request's kind; "pack" is a mark or a peek, "any" is each of them."""
@@ -189,9 +211,12 @@ class Pattern:
     nth: Container[int] | None
     every: int | None
     times: int | None
+    seller: str | None = None
 
-    def fits(self, request: ParsedRequest) -> bool:
-        """Whether a request is of this kind, pack and path."""
+    def fits(self, request: ParsedRequest, seller_id: str | None) -> bool:
+        """Whether a request is of this kind, pack, path and seller."""
+        if self.seller is not None and seller_id != self.seller:
+            return False
         if self.kind == "pack":
             if request.kind not in ("mark", "peek"):
                 return False
@@ -202,7 +227,10 @@ class Pattern:
         return self.path is None or self.path in request.target
 
     def do(self, *steps: Action) -> Rule:
-        """What happens to them, in this order."""
+        """Return the rule by which these steps happen to them, in this order.
+
+        ValueError: a step is none, or their order makes no sense.
+        """
         return Rule(self, steps)
 
 
@@ -215,7 +243,10 @@ class Rule:
 
     @steps.validator
     def _check(self, attribute: object, steps: tuple[Action, ...]) -> None:
-        executes = any(isinstance(step, Execute | Snapshot) for step in steps)
+        for step in steps:
+            if not isinstance(step, Action):
+                raise ValueError(f"{step!r} is no step of a rule; the steps are: {', '.join(STEPS)}")
+        executes = any(isinstance(step, Execute | Stale | Snapshot) for step in steps)
         endings = [step for step in steps if isinstance(step, Ending)]
         if endings and (len(endings) > 1 or endings[0] is not steps[-1]):
             raise ValueError("a rule has one ending, as its last step")
@@ -233,19 +264,23 @@ def on(
     every: int | None = None,
     times: int | None = None,
     path: str | None = None,
+    seller: int | str | None = None,
 ) -> Pattern:
     """The requests that a rule is for: of one kind, of one pack or several, whose path and query contain `path`.
 
-    `nth` (1 is the first; or a container of numbers), `every` so many, and at most `times`.
+    `nth` (1 is the first; or a container of numbers), `every` so many, and at most `times`. `seller`: of one seller of
+    a sandbox that has many. ValueError: there is no such kind, and the list of those that there are.
     """
-    if kind not in ("any", "pack", *get_args(Kind)):
-        raise ValueError(f"unknown kind of request: {kind!r}")
+    kinds = ("any", "pack", *get_args(Kind))
+    if kind not in kinds:
+        raise ValueError(f"unknown kind of request: {kind!r}; the kinds are: {', '.join(kinds)}")
     packs = None if pack is None else frozenset(map(str, [pack] if isinstance(pack, int | str) else pack))
-    return Pattern(kind, packs, path, (nth,) if isinstance(nth, int) else nth, every, times)
+    seller = None if seller is None else str(seller)
+    return Pattern(kind, packs, path, (nth,) if isinstance(nth, int) else nth, every, times, seller)
 
 
 def refuse(pack_ids: Iterable[int | str], status: int = 403, body: object = None) -> Rule:
-    """Every read of these packs is refused, as another seller's would be."""
+    """Return the rule by which every read of these packs is refused, as another seller's would be."""
     if body is None:
         message = "User access token invalid for resource"
         body = {"message": message, "error": "forbidden", "status": status, "cause": []}
@@ -256,14 +291,19 @@ def refuse(pack_ids: Iterable[int | str], status: int = 403, body: object = None
 class ArmedRule:
     """A rule in use: how many requests fitted it, and how often it was played."""
 
-    rule: Rule
+    rule: Rule = attrs.field()
     fitted: int = 0
     played: int = 0
 
-    def picks(self, request: ParsedRequest) -> bool:
-        """Counts a request, and says whether the rule is for it."""
+    @rule.validator
+    def _check(self, attribute: object, rule: object) -> None:
+        if not isinstance(rule, Rule):
+            raise ValueError(f"a rule is written on(...).do(...), and this is none: {rule!r}")
+
+    def picks(self, request: ParsedRequest, seller_id: str | None) -> bool:
+        """Count a request, and return whether the rule is for it."""
         pattern = self.rule.pattern
-        if not pattern.fits(request):
+        if not pattern.fits(request, seller_id):
             return False
         self.fitted += 1
         return (

@@ -81,8 +81,18 @@ class Server:
         """The id of the seller."""
         return self.sandbox.seller_id
 
+    def add_pack(self, pack: Pack | None = None) -> str:
+        """Let a conversation begin: see `Sandbox.add_pack`."""
+        return self.sandbox.add_pack(pack)
+
     def send(
-        self, pack_id: int | str, text: str = "Test message", sender: Sender = "buyer", **overrides: object
+        self,
+        pack_id: int | str,
+        text: str = "Test message",
+        sender: Sender = "buyer",
+        *,
+        age: float = 0.0,
+        **overrides: object,
     ) -> str:
-        """Let a message arrive; return its id. `overrides` replace keys of its JSON."""
-        return self.sandbox.send(pack_id, text, sender, **overrides)
+        """Let a message arrive; return its id: see `Sandbox.send`."""
+        return self.sandbox.send(pack_id, text, sender, age=age, **overrides)

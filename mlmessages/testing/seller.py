@@ -5,7 +5,7 @@ from __future__ import annotations
 from .engine import Engine
 from .model.account import Account
 from .model.oauth import TokenEndpoint
-from .model.packs import Sender
+from .model.packs import Pack, Sender
 
 
 class Seller:
@@ -36,15 +36,30 @@ class Seller:
 
     # -- what happens
 
+    def add_pack(self, pack: Pack | None = None) -> str:
+        """Let a conversation begin, of a single message unless a `Pack` is given; return its id.
+
+        Its newest message arrives now; notifications tell of those that are unread. ValueError: its id is taken.
+        """
+        with self._engine.lock:
+            return self._account.conversations.begin(Pack() if pack is None else pack).pack_id
+
     def send(
-        self, pack_id: int | str, text: str = "Test message", sender: Sender = "buyer", **overrides: object
+        self,
+        pack_id: int | str,
+        text: str = "Test message",
+        sender: Sender = "buyer",
+        *,
+        age: float = 0.0,
+        **overrides: object,
     ) -> str:
         """Let a message arrive; return its id. `overrides` replace keys of its JSON.
 
+        `age`: its date is so many seconds back, and so is its place, as of one that moderation held back.
         LookupError: there is no such conversation.
         """
         with self._engine.lock:
-            return self._account.conversations.send(str(pack_id), text, sender, overrides)
+            return self._account.conversations.send(str(pack_id), text, sender, overrides, age=age)
 
     def hide(self, message_id: str) -> None:
         """Moderate a message away: no read shows or marks it, and `count` keeps counting it."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from aiolimiter import AsyncLimiter
+from cases import case
 
 from mlmessages.testing import NothingToWaitFor, VirtualClockLoop, virtual_run
 
@@ -107,3 +110,19 @@ def test_a_runner_can_be_given_the_loop():
         runner.run(asyncio.sleep(100))
         runner.run(asyncio.sleep(100))
         assert runner.get_loop().time() == pytest.approx(200)
+
+
+@case("K39", "O4")
+def test_a_coarse_clock_of_the_system_makes_no_timer_early(monkeypatch):
+    """Before Python 3.13, the clock of Windows has steps of 15.6 ms, and asyncio runs timers early by one step."""
+    monkeypatch.setattr(time, "get_clock_info", lambda name: SimpleNamespace(resolution=0.015625))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        fired = {}
+        for n in range(1, 21):
+            loop.call_later(n / 1000, lambda n=n: fired.setdefault(n, loop.time()))
+        await asyncio.sleep(1)
+        return fired
+
+    assert virtual_run(main()) == {n: pytest.approx(n / 1000, abs=1e-5) for n in range(1, 21)}

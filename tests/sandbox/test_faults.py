@@ -33,6 +33,7 @@ from mlmessages.testing import (
     on,
     refuse,
 )
+from mlmessages.testing.faults import Drop
 
 pytestmark = pytest.mark.asyncio
 
@@ -262,5 +263,16 @@ async def test_a_rule_that_makes_no_sense_is_refused():
     for steps in [(), (Delay(1),), (DROP, EXECUTE), (EXECUTE, DROP, RESET), (Truncate(3),), (Send(),)]:
         with pytest.raises(ValueError, match=r"rule|EXECUTE"):
             on("mark").do(*steps)
-    with pytest.raises(ValueError, match="unknown kind"):
+    with pytest.raises(ValueError, match="the kinds are: any, pack, listing, probe, mark"):
         on("marks")
+    for step in ("DROP", on("mark"), Drop):
+        with pytest.raises(ValueError, match="the steps are: ContentType, Delay, Drop"):
+            on("mark").do(EXECUTE, step)
+
+
+async def test_what_is_no_rule_is_refused_at_once():
+    for wrong in (on("mark"), EXECUTE, "mark"):
+        with pytest.raises(ValueError, match=r"on\(\.\.\.\)\.do"):
+            Sandbox(0, rules=[wrong])
+        with pytest.raises(ValueError, match=r"on\(\.\.\.\)\.do"):
+            Sandbox(0).add(wrong)

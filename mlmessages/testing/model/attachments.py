@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 
 from .answers import JSON, Answer, Refused
+from .behaviour import FileProblem
 from .calendar import Calendar
 from .requests import ParsedRequest
 
@@ -58,13 +59,23 @@ class Attachments:
         except KeyError:
             raise LookupError(f"no file {file_id} in this sandbox") from None
 
-    def attach(self, ids: Iterable[object]) -> list[dict[str, Any]]:
-        """Use uploads for a message; return its `message_attachments`. A refusal where one is unknown or expired."""
+    def attach(
+        self, ids: Iterable[object], refuses: Callable[[str], FileProblem | None]
+    ) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+        """Use uploads for a message: return its `message_attachments`, and by reason the files that are left out.
+
+        A refusal where one is unknown or expired.
+        """
         rows = []
+        refused: dict[str, list[str]] = {}
         for file_id in ids:
             file = self._files.get(file_id) if isinstance(file_id, str) else None
             if file is None or (not file.used and self._calendar.now - file.at > _KEPT):
                 raise Refused(422, "Attachment key is invalid or not found", "unprocessable_entity")
+            problem = refuses(file.name)
+            if problem is not None:
+                refused.setdefault(problem, []).append(str(file_id))
+                continue
             file.used = True
             rows.append(
                 {
@@ -76,7 +87,7 @@ class Attachments:
                     "creation_date": None,
                 }
             )
-        return rows
+        return rows, refused
 
     def download(self, file_id: str) -> Answer:
         """Return a file as an answer; a missing one is a 500 [documented]."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Literal
 
 import attrs
@@ -20,6 +21,7 @@ Action = Literal["created", "read"]
 _FIRST_PACK = 2000000000000001
 _FIRST_BUYER = 800300001
 _SECONDS_BETWEEN_SEEDED = 60.0
+_REMEMBERED = 3600.0  # seconds for which a stale answer can still be given
 
 
 @attrs.define(eq=False)
@@ -60,6 +62,8 @@ class StoredMessage:
     read: float | None
     hidden: bool = False
     overrides: Mapping[str, object] | None = None
+    stored: float = 0.0
+    """When the server stored it: later than `created` where it was held back."""
 
 
 @attrs.frozen
@@ -67,6 +71,13 @@ class _Change:
     at: float
     thread: Thread
     count_before: int
+
+
+@attrs.frozen
+class _Hiding:
+    at: float
+    message: StoredMessage
+    hidden_before: bool
 
 
 class Conversations:
@@ -95,15 +106,26 @@ class Conversations:
         self._messages: dict[str, StoredMessage] = {}
         self._unread: dict[Thread, None] = {}  # in the order of their latest arrival
         self._changes: deque[_Change] = deque()
+        self._hidings: deque[_Hiding] = deque()
         self._marked: set[str] = set()
         self._shuffle = random.Random(0)
         self.listeners: list[Callable[[Action, StoredMessage], None]] = []
         """Called when a buyer's message arrives, and when one is read."""
         for pack in packs:
-            self.add(pack)
+            self._open(pack, newest=START - _SECONDS_BETWEEN_SEEDED)
 
-    def add(self, pack: Pack) -> Thread:
-        """Add a conversation; ValueError where its id is taken."""
+    def begin(self, pack: Pack) -> Thread:
+        """Let a conversation begin now; its unread messages are told. ValueError: its id is taken."""
+        today = self._calendar.today
+        thread = self._open(pack, newest=today)
+        self._changes.append(_Change(self._calendar.now, thread, 0))
+        for message in thread.messages:
+            message.stored = today
+            if message.from_buyer and message.read is None:
+                self._tell("created", message)
+        return thread
+
+    def _open(self, pack: Pack, *, newest: float) -> Thread:
         number = len(self._threads)
         pack_id = str(self._first_pack + number if pack.pack_id is None else pack.pack_id)
         if pack_id in self._threads:
@@ -116,8 +138,8 @@ class Conversations:
             thread.status, thread.substatus = "blocked", LIMITED
         self._threads[pack_id] = thread
         written = pack.written()
-        for age, message in zip(range(len(written), 0, -1), written, strict=True):
-            created = START - age * _SECONDS_BETWEEN_SEEDED
+        for age, message in zip(range(len(written) - 1, -1, -1), written, strict=True):
+            created = newest - age * _SECONDS_BETWEEN_SEEDED
             self._store(
                 thread,
                 message.text,
@@ -131,14 +153,26 @@ class Conversations:
 
     # -- what happens
 
-    def send(self, pack_id: str, text: str, sender: Sender, overrides: Mapping[str, object]) -> str:
-        """Add a message that arrives now; return its id."""
-        return self.write(self.thread(pack_id), text, sender, overrides).id
+    def send(
+        self, pack_id: str, text: str, sender: Sender, overrides: Mapping[str, object], *, age: float = 0.0
+    ) -> str:
+        """Add a message that arrives now, with a date `age` seconds back; return its id."""
+        return self.write(self.thread(pack_id), text, sender, overrides, age=age).id
 
-    def write(self, thread: Thread, text: str, sender: Sender, overrides: Mapping[str, object]) -> StoredMessage:
-        """Add a message that arrives now."""
+    def write(
+        self,
+        thread: Thread,
+        text: str,
+        sender: Sender,
+        overrides: Mapping[str, object],
+        *,
+        age: float = 0.0,
+    ) -> StoredMessage:
+        """Add a message that arrives now, with a date `age` seconds back."""
         self._remember(thread)
-        message = self._store(thread, text, sender, self._calendar.today, read=None, hidden=False, overrides=overrides)
+        created = self._calendar.today - age
+        message = self._store(thread, text, sender, created, read=None, hidden=False, overrides=overrides)
+        message.stored = self._calendar.today
         if message.from_buyer:
             self._tell("created", message)
         return message
@@ -149,15 +183,16 @@ class Conversations:
 
     def hide(self, message_id: str) -> None:
         """Moderate a message away: no read returns or marks it, and `count` keeps counting it."""
-        message = self._messages[message_id]
-        message.thread.hidden += not message.hidden
-        message.hidden = True
+        self._hide(self._messages[message_id], hidden=True)
 
     def reveal(self, message_id: str) -> None:
         """Let a hidden message through, at its old place."""
-        message = self._messages[message_id]
-        message.thread.hidden -= message.hidden
-        message.hidden = False
+        self._hide(self._messages[message_id], hidden=False)
+
+    def _hide(self, message: StoredMessage, *, hidden: bool) -> None:
+        self._hidings.append(_Hiding(self._calendar.today, message, message.hidden))
+        message.thread.hidden += hidden - message.hidden
+        message.hidden = hidden
 
     def mark(self, messages: Iterable[StoredMessage]) -> list[str]:
         """Mark the visible ones of the buyer as read; return the ids of those that were unread."""
@@ -196,17 +231,32 @@ class Conversations:
         """Whether the message is there, visible or hidden."""
         return message_id in self._messages
 
-    def find_message(self, message_id: str) -> StoredMessage | None:
-        """Return the message, or None where no read may show it."""
+    def find_message(self, message_id: str, *, lag: float = 0.0) -> StoredMessage | None:
+        """Return the message, or None where no read may show it, or could show it `lag` seconds ago."""
         message = self._messages.get(message_id)
-        return None if message is None or message.hidden else message
+        return message if message is not None and message in self.visible(message.thread, lag) else None
 
-    def listing(self, *, cap: int | None, order: str) -> tuple[list[tuple[Thread, int]], int]:
-        """Return the unread conversations with their counts, at most `cap` of them, and how many there are in all."""
-        if not self._lag and order != "shuffled":
+    def visible(self, thread: Thread, lag: float = 0.0) -> list[StoredMessage]:
+        """Return the messages that a read can show, or could show `lag` seconds ago; oldest first."""
+        if not lag:
+            return thread.visible
+        then = self._calendar.today - lag
+        hidden_then: dict[str, bool] = {}
+        for hiding in self._hidings:
+            if hiding.at > then:
+                hidden_then.setdefault(hiding.message.id, hiding.hidden_before)
+        return [m for m in thread.messages if m.stored <= then and not hidden_then.get(m.id, m.hidden)]
+
+    def listing(self, *, cap: int | None, order: str, lag: float | None = None) -> tuple[list[tuple[Thread, int]], int]:
+        """Return the unread conversations with their counts, at most `cap` of them, and how many there are in all.
+
+        They are as they were `lag` seconds ago; None: by the lag that listings always have.
+        """
+        lag = self._lag if lag is None else lag
+        if not lag and order != "shuffled":
             threads = reversed(self._unread) if order == "newest" else iter(self._unread)
             return [(thread, thread.unread) for thread in islice(threads, cap)], len(self._unread)
-        then = self._counts_before(self._calendar.now - self._lag)
+        then = self._counts_before(self._calendar.now - lag)
         gone = [thread for thread in then if thread not in self._unread]
         rows = [(thread, then.get(thread, thread.unread)) for thread in [*gone, *self._unread]]
         rows = [(thread, count) for thread, count in rows if count]
@@ -258,7 +308,7 @@ class Conversations:
         from_buyer = sender == "buyer"
         message = StoredMessage(message_id, thread, text, from_buyer, created, read, hidden, overrides or None)
         self._messages[message_id] = message
-        thread.messages.append(message)
+        thread.messages.insert(bisect_right(thread.messages, created, key=_created), message)
         thread.hidden += hidden
         if from_buyer and thread.guide == "limited":  # from here on it is a conversation like any other
             thread.guide = None
@@ -271,13 +321,18 @@ class Conversations:
         return message
 
     def _remember(self, thread: Thread) -> None:
-        if self._lag:
-            self._changes.append(_Change(self._calendar.now, thread, thread.unread))
+        now = self._calendar.now
+        self._changes.append(_Change(now, thread, thread.unread))
+        while self._changes[0].at < now - max(self._lag, _REMEMBERED):
+            self._changes.popleft()
 
     def _counts_before(self, moment: float) -> dict[Thread, int]:
-        while self._changes and self._changes[0].at <= moment:
-            self._changes.popleft()
+        since = list(takewhile(lambda change: change.at > moment, reversed(self._changes)))
         then: dict[Thread, int] = {}
-        for change in self._changes:
+        for change in reversed(since):
             then.setdefault(change.thread, change.count_before)
         return then
+
+
+def _created(message: StoredMessage) -> float:
+    return message.created

@@ -8,9 +8,12 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Literal, get_args
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import attrs
+
+WrongClient = Literal["invalid_client", "invalid_grant"]
 
 _SPENT = "Error validating grant. Your authorization code or refresh token may be expired or it was already used"
 
@@ -27,12 +30,15 @@ class _Code:
 class Application:
     """One application and the sellers who gave it their consent.
 
-    `client_id` and `client_secret` are what its requests for tokens must bring.
+    `client_id` and `client_secret` are what its requests for tokens must bring. `blocked`: Mercado Libre has blocked
+    the application. `wrong_client`: the error for another client id, "invalid_client" or "invalid_grant".
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.client_id = "1000000000000000"
         self.client_secret = "sandbox-secret"  # noqa: S105 - it opens nothing but a sandbox
+        self.blocked = False
+        self.wrong_client: WrongClient = "invalid_client"
         self.clock = clock
         self._sellers: dict[str, TokenEndpoint] = {}
         self._owners: dict[str, TokenEndpoint] = {}  # of every access token that was ever granted
@@ -74,6 +80,10 @@ class Application:
         if method != "POST":
             return _refused("Method not allowed", "method_not_allowed", 405)
         form = dict(parse_qsl(body.decode("utf-8", "replace")))
+        if self.blocked:
+            return _refused("unauthorized_application", "unauthorized_application")
+        if form.get("client_id") != self.client_id and self.wrong_client == "invalid_grant":
+            return _refused("The client_id does not match the original.", "invalid_grant")
         if form.get("client_id") != self.client_id or form.get("client_secret") != self.client_secret:
             return _refused("invalid client_id or client_secret.", "invalid_client")
         match form.get("grant_type"):
@@ -102,8 +112,8 @@ class TokenEndpoint:
     """The tokens of one seller, and what happens to them elsewhere.
 
     The first access token lasts until `expire`; those that are granted last `life` seconds of the sandbox's clock, also
-    when newer ones are granted, unless `keeps_old` is False. `overrides` replace keys of a granting answer; None leaves
-    a key out. `granted` counts how many times tokens were granted.
+    when newer ones are granted, unless `keeps_old` is False. `overrides` replace keys of a granting answer, such as its
+    `user_id`; None leaves a key out. `granted` counts how many times tokens were granted.
     """
 
     def __init__(self, application: Application, seller_id: str, token: str) -> None:
@@ -135,6 +145,26 @@ class TokenEndpoint:
     @client_secret.setter
     def client_secret(self, value: str) -> None:
         self._application.client_secret = value
+
+    @property
+    def blocked(self) -> bool:
+        """Whether Mercado Libre has blocked the application: its calls get 401, its requests for tokens 400."""
+        return self._application.blocked
+
+    @blocked.setter
+    def blocked(self, value: bool) -> None:
+        self._application.blocked = value
+
+    @property
+    def wrong_client(self) -> WrongClient:
+        """The error for a client id that is not the application's."""
+        return self._application.wrong_client
+
+    @wrong_client.setter
+    def wrong_client(self, value: WrongClient) -> None:
+        if value not in get_args(WrongClient):
+            raise ValueError(f"wrong_client is one of {', '.join(get_args(WrongClient))} (got {value!r})")
+        self._application.wrong_client = value
 
     # -- what happens elsewhere
 

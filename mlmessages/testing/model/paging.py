@@ -8,16 +8,16 @@ import attrs
 
 from .answers import Refused
 from .behaviour import Behaviour
-from .conversations import StoredMessage, Thread
+from .conversations import StoredMessage
 from .requests import ParsedRequest
 
 
 @attrs.frozen
 class Page:
-    """The rows of a page, and its `paging`: limit, offset and total, or None where it says nothing."""
+    """The rows of a page, and its `paging` object; None where it has none."""
 
     rows: list[StoredMessage]
-    paging: tuple[int, int, int] | None
+    paging: dict[str, int] | None
 
 
 def number(request: ParsedRequest, name: str, default: int) -> int:
@@ -30,8 +30,11 @@ def number(request: ParsedRequest, name: str, default: int) -> int:
     return int(text)
 
 
-def page_of(thread: Thread, request: ParsedRequest, behaviour: Behaviour) -> Page:
-    """Return the page that a request asks for; a documented refusal where its numbers are wrong."""
+def page_of(visible: list[StoredMessage], counted: int, request: ParsedRequest, behaviour: Behaviour) -> Page:
+    """Return the page that a request asks for; a documented refusal where its numbers are wrong.
+
+    `visible` are the messages that can be shown, oldest first; `counted`, how many `total` counts.
+    """
     limit = number(request, "limit", behaviour.default_limit)
     if limit <= 0:
         raise Refused(400, "The limit param must be greater than 0", "bad_request")
@@ -39,12 +42,18 @@ def page_of(thread: Thread, request: ParsedRequest, behaviour: Behaviour) -> Pag
     if offset < 0:
         raise Refused(400, "Invalid offset param", "bad_request")
     given = limit if behaviour.max_limit is None else min(limit, behaviour.max_limit)
-    visible = thread.visible
     rows = _slice(visible, offset, given, newest_first=behaviour.order == "newest")
     if not behaviour.paging:
         return Page(rows, None)
-    told_limit = given if behaviour.echo_limit == "given" else limit
-    return Page(rows, (told_limit, offset, behaviour.told_total(len(visible))))
+    paging = {"limit": given if behaviour.echo_limit == "given" else limit, "offset": offset}
+    match behaviour.paging_total:
+        case "all":
+            paging["total"] = behaviour.told_total(counted)
+        case "page":
+            paging["total"] = len(rows)
+        case "absent":
+            pass
+    return Page(rows, paging)
 
 
 def _slice(oldest_first: list[StoredMessage], offset: int, limit: int, *, newest_first: bool) -> list[StoredMessage]:

@@ -13,7 +13,7 @@ from .behaviour import Behaviour
 from .conversations import StoredMessage, Thread
 from .packs import LIMITED
 from .requests import ParsedRequest
-from .shapes import MARKETPLACE
+from .shapes import MARKETPLACE, attachments_validations
 
 _EMOJI = re.compile("[\u200d\u2600-\u27bf\ufe0f\U0001f300-\U0001faff]")
 
@@ -39,8 +39,10 @@ def answer(account: Account, behaviour: Behaviour, request: ParsedRequest, threa
     if len(text) > longest:
         raise _bad(f"The message content is too long, max characters allowed are {longest}")
     named = body.get("attachments")
-    files = account.attachments.attach(named if isinstance(named, list) else [])
-    overrides = {"message_attachments": files} if files else {}
+    files, refused = account.attachments.attach(named if isinstance(named, list) else [], behaviour.refuses_file)
+    overrides: dict[str, object] = {"message_attachments": files} if files else {}
+    if refused:
+        overrides["attachments_validations"] = attachments_validations(refused)
     message = write(account, behaviour, thread, text, overrides, received=received)
     return receipt(account, behaviour, message, 201)
 
@@ -69,12 +71,14 @@ def receipt(account: Account, behaviour: Behaviour, message: StoredMessage, stat
     """Answer what was written, in the form that the behaviour says."""
     if behaviour.tells == "nothing":
         return Answer(status, b"", ids=(message.id,))
-    row = json.loads(MARKETPLACE.envelope(account.seller_id, message))["messages"][0]
+    row = MARKETPLACE.message_row(account.seller_id, message)
     if behaviour.tells == "minimal":
         told = {"message_id": row["id"], "date_created": row["message_date"]["created"], "status": row["status"]}
     else:
         keys = ("id", "to", "status", "text", "message_date", "message_moderation")
         told = {key: row[key] for key in keys}
+        if "attachments_validations" in row:
+            told["attachments_validations"] = row["attachments_validations"]
     return Answer(status, json.dumps(told).encode(), {"Content-Type": JSON}, ids=(message.id,))
 
 

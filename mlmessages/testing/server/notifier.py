@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import string
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -14,6 +15,7 @@ import aiohttp
 import attrs
 
 from ..engine import Engine, Happened
+from ..model.conversations import Action
 
 Target: TypeAlias = str | Callable[[bytes], Awaitable[int]]
 """Where to post: a URL, or a coroutine function that takes the body and returns the status of its answer."""
@@ -36,8 +38,16 @@ class Notifier:
     copies: int = 1
     receipts: bool = True
     intervals: tuple[float, ...] = INTERVALS
+    resource: str | None = attrs.field(default=None)
+    actions: Mapping[Action, object] = attrs.field(factory=dict)
     answers: list[int | None] = attrs.field(factory=list)
     tasks: set[asyncio.Task[None]] = attrs.field(factory=set, repr=False)
+
+    @resource.validator
+    def _check(self, attribute: object, resource: str | None) -> None:
+        places = {name for _, name, _, _ in string.Formatter().parse(resource or "") if name is not None}
+        if not places <= {"message", "pack", "seller"}:
+            raise ValueError(f"the places of a resource are {{message}}, {{pack}} and {{seller}} (got {resource!r})")
 
     @property
     def posts(self) -> int:
@@ -125,5 +135,11 @@ def _entry(notifier: Notifier, what: Happened, today: float) -> dict[str, object
         }
         if what.action == "read":  # unknown whether they exist there; if so, only this can tell them apart
             entry["actions"] = [what.action]
+    if notifier.resource is not None:
+        entry["resource"] = notifier.resource.format(message=what.message_id, pack=what.pack_id, seller=what.seller_id)
+    if what.action in notifier.actions:
+        entry.pop("actions", None)
+        if notifier.actions[what.action] is not None:
+            entry["actions"] = notifier.actions[what.action]
     common = {"topic": notifier.topic, "application_id": notifier.application_id, "attempts": 1}
     return {**entry, **common, "sent": sent, "received": sent}
