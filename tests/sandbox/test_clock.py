@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from aiolimiter import AsyncLimiter
-from cases import case
 
+from cases import case
 from mlmessages.testing import NothingToWaitFor, VirtualClockLoop, virtual_run
 
 

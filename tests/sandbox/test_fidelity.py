@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from sandbox.samples import differences, sample
 
 from mlmessages.testing import Behaviour, Pack, Sandbox
+from sandbox.samples import differences, sample
 
 P = "2000099900011122"
 S = "700100200"

@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sandbox.samples import differences, sample
 
 from mlmessages.testing import Behaviour, Message, Pack, RateWindow, Sandbox
+from sandbox.samples import differences, sample
 
 P = "2000099900011122"
 S = "700100200"
