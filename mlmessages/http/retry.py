@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import random
-import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar, cast
 
 import backoff
@@ -165,10 +167,26 @@ def _ask_policy() -> Generator[Any, Any, None]:  # backoff's types know nothing 
         course = yield wait
 
 
-with warnings.catch_warnings():
-    # backoff asks `asyncio.iscoroutinefunction`, which Python 3.14 deprecates: not the user's business.
-    warnings.simplefilter("ignore", DeprecationWarning)
+@contextmanager
+def _asyncio_as_backoff_knows_it() -> Iterator[None]:
+    """Lend asyncio the `iscoroutinefunction` that backoff asks it for while it decorates.
+
+    Python 3.14 warns of that function and 3.16 has it no more; `inspect` has the one that stays.
+    """
+    name = "iscoroutinefunction"
+    before = vars(asyncio).get(name)
+    setattr(asyncio, name, inspect.iscoroutinefunction)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(asyncio, name)
+        else:
+            setattr(asyncio, name, before)
+
+
+with _asyncio_as_backoff_knows_it():
     # No jitter and no max_time of backoff's: both would undercut Retry-After [measured].
-    _retry: Final = backoff.on_predicate(_ask_policy, predicate=lambda course: course.failed, jitter=None, logger=None)(
+    _retry: Final = backoff.on_predicate(_ask_policy, predicate=lambda loop: loop.failed, jitter=None, logger=None)(
         RetryLoop.again
     )

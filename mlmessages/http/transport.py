@@ -6,11 +6,14 @@ The one place that knows aiohttp's client.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
 
 import aiohttp
 from yarl import URL
@@ -62,6 +65,7 @@ class Transport:
                 # connection.
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": _user_agent()},
                 trust_env=False,
                 timeout=self._usual,
             )
@@ -126,21 +130,27 @@ class Transport:
     ) -> Response:
         assert self._session is not None
         try:
-            answer = await self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=payload,
-                allow_redirects=False,
-                raise_for_status=False,
-                timeout=timeout,
-                middlewares=(_only_once,),
-            )
-        except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
-            failure = _failure(error, timeout.total)
-        else:
-            return await self._response(answer, secrets, sink)
-        # Raised here, where the exception of aiohttp, which carries the request's headers, is nobody's context.
+            try:
+                answer = await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=payload,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    timeout=timeout,
+                    middlewares=(_only_once,),
+                )
+            except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
+                failure = _failure(error, timeout.total)
+                if isinstance(failure, NotSent) and not self._borrowed:
+                    failure.hint = _with_proxy_hint(failure.hint, url)
+            else:
+                return await self._response(answer, secrets, sink)
+        except asyncio.CancelledError as error:
+            # The frames of aiohttp hold the pieces of the answer that have come, and with them what buyers wrote.
+            raise error.with_traceback(None) from None
+        # Raised here, so that its context is not the exception of aiohttp, which carries the request's headers.
         raise failure
 
     async def _response(
@@ -228,6 +238,16 @@ def _client_timeout(total: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=total, connect=connect, sock_connect=connect, ceil_threshold=float("inf"))
 
 
+@functools.cache
+def _user_agent() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 -- 30 ms that importing does not cost
+
+    try:
+        return f"mlmessages/{version('mlmessages')}"
+    except PackageNotFoundError:  # a copy that was not installed
+        return "mlmessages"
+
+
 # What aiohttp raises before the first byte of a request leaves.
 _BEFORE_SENDING: Final = (
     aiohttp.ClientConnectorError,
@@ -238,21 +258,31 @@ _BEFORE_SENDING: Final = (
     UnicodeError,  # a host name that the resolver cannot encode
 )
 
-
-def _why_unreached(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    if isinstance(error, socket.gaierror):
-        return "there is no such host"
-    return f"{type(error).__name__}: {error.strerror or 'failed'}"
+_WRONG_CLOCK: Final = "Is this machine's clock right? Else the certificate has to be renewed where the server is run."
+_WRONG_HOST: Final = (
+    "Is the base URL right? A proxy or the sign-in page of a network may also have answered in the server's place."
+)
+_NO_AUTHORITY: Final = (
+    "If every https address fails from here, this Python may lack certificates: on macOS run `Install"
+    " Certificates.command` of python.org's build, in a container install `ca-certificates`. Else a proxy that inspects"
+    " TLS may be in between: pass a `session` whose connector trusts its certificate authority."
+)
+_CERTIFICATES: Final = {  # by OpenSSL's X509_V_ERR_ numbers
+    9: ("is not valid yet", _WRONG_CLOCK),
+    10: ("has expired", _WRONG_CLOCK),
+    18: ("is self-signed", _NO_AUTHORITY),
+    19: ("is signed by an authority that this machine does not know", _NO_AUTHORITY),
+    20: ("is signed by an authority that this machine does not know", _NO_AUTHORITY),
+    21: ("is signed by an authority that this machine does not know", _NO_AUTHORITY),
+    62: ("is for another host", _WRONG_HOST),
+    64: ("is for another host", _WRONG_HOST),
+}
 
 
 def _failure(error: Exception, timeout: float | None) -> TransportError:
-    """`error` in our own words; aiohttp's may quote headers or bytes of the answer."""
+    """Return `error` in words of our own; those of aiohttp may quote headers or bytes of the answer."""
     if isinstance(error, aiohttp.ClientConnectorError):
-        unreached = NotSent(f"no connection to {error.host}:{error.port}: {_why_unreached(error.os_error)}")
-        unreached.hint = "Is the base URL right, and is there a network?"
-        return unreached
+        return _unreached(error)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NotSent("no connection in time")
     if isinstance(error, _BEFORE_SENDING):
@@ -262,3 +292,46 @@ def _failure(error: Exception, timeout: float | None) -> TransportError:
     if isinstance(error, aiohttp.ClientResponseError):
         return AnswerLost("the answer is not HTTP")
     return AnswerLost("the connection was closed before the answer")
+
+
+def _unreached(error: aiohttp.ClientConnectorError) -> NotSent:
+    """Return why there is no connection; what does not pass by itself is `final`."""
+    cause: Exception = error.os_error
+    final = False
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        wrong, hint = _CERTIFICATES.get(
+            cause.verify_code, (f"cannot be verified ({cause.verify_message})", _NO_AUTHORITY)
+        )
+        why, final = f"its certificate {wrong}", True
+    elif isinstance(cause, ssl.SSLError):
+        final = not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # else it was cut off on the way
+        why = f"no TLS connection ({cause.reason or 'failed'})"
+        hint = "Is the base URL right, and does a server that speaks TLS listen on this port?"
+    else:
+        why = _why_unreached(error.os_error)
+        hint = "Is the base URL right, and is there a network?"
+    unreached = NotSent(f"no connection to {error.host}:{error.port}: {why}")
+    unreached.hint = hint
+    unreached.final = final
+    return unreached
+
+
+def _why_unreached(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    return f"{type(error).__name__}: {error.strerror or 'failed'}"
+
+
+def _with_proxy_hint(hint: str | None, url: URL) -> str | None:
+    """Add to `hint` that a proxy, which only the environment names, was not used. Its URL may hold a password."""
+    named = getproxies_environment()
+    name = next((name for name in (url.scheme, "all") if name in named), None)
+    if name is None or proxy_bypass_environment(url.host or "", named):
+        return hint
+    ignored = (
+        f"{name.upper()}_PROXY is set, and is not used: if a proxy is needed, pass"
+        " `session=aiohttp.ClientSession(proxy=...)`."
+    )
+    return f"{hint} {ignored}" if hint else ignored

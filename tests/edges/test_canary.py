@@ -271,6 +271,20 @@ async def test_no_cancellation_tells(heard: Heard) -> None:
     assert_clean(heard.lines)
 
 
+@case("K24")
+@pytest.mark.parametrize("length", ["Content-Length: 99999", "Transfer-Encoding: chunked"])
+@within(10)
+async def test_giving_up_in_the_middle_of_an_answer_tells_nothing(length: str) -> None:
+    """Half a page has come when the caller gives up: no frame shows what a buyer wrote."""
+    piece = PAGE if "Length" in length else f"{len(PAGE):x}\r\n".encode() + PAGE + b"\r\n"
+    half = saying(OK + length.encode() + b"\r\n\r\n" + piece, close=False)
+    async with server(half) as wire, client_at(wire.base_url, auth=TOKEN, timeout=8) as client:
+        with pytest.raises(TimeoutError) as given_up:
+            async with asyncio.timeout(0.2):
+                await client.page(PACK)
+        assert_clean(outputs(given_up.value))
+
+
 @within(10)
 async def test_no_misuse_tells(heard: Heard) -> None:
     """Wrong arguments, a wrong token and a closed client: their errors are as silent as the server's."""

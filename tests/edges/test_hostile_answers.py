@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+import mlmessages
+from cases import case
 from edges.sockets import PACK, PAGE, Answer, answering, client_at, repeating, saying, server, within
 from mlmessages import Retry, errors
 from mlmessages.errors import AnswerLost, APIError, DecodeError, MessagesError, ServerError
@@ -327,15 +329,32 @@ async def test_the_sandboxes_redirect_is_not_followed() -> None:
     assert len(sandbox.log) == 1
 
 
+@case("H11", "P4")
+@pytest.mark.parametrize("keeps_cookies", [False, True])
 @within(5)
-async def test_cookies_are_not_sent_back() -> None:
-    """What a server sets, no later request carries."""
+async def test_cookies_are_not_sent_back(keeps_cookies: bool) -> None:
+    """What a server with a name sets, no later request carries; a borrowed session with a jar shows that one could."""
     setting = answering(PAGE, "200 OK", "Set-Cookie: spy=1; Path=/", "Set-Cookie: other=2")
-    async with server(setting) as wire, client_at(wire.base_url) as client:
-        for _ in range(3):
-            await client.page(PACK)
+    async with server(setting) as wire, aiohttp.ClientSession() as jar:
+        url = wire.base_url.replace("127.0.0.1", "localhost")  # aiohttp's usual jar ignores addresses
+        async with client_at(url, session=jar if keeps_cookies else None) as client:
+            for _ in range(3):
+                await client.page(PACK)
     assert len(wire.requests) == 3
-    assert not any(b"cookie" in head.lower() for head in wire.requests)
+    assert any(b"cookie" in head.lower() for head in wire.requests) is keeps_cookies
+
+
+@case("R7")
+@within(5)
+async def test_requests_say_who_sends_them() -> None:
+    """`User-Agent: mlmessages/VERSION`; a borrowed session keeps its own."""
+    async with server(answering()) as wire, aiohttp.ClientSession(headers={"User-Agent": "theirs"}) as borrowed:
+        for session in (None, borrowed):
+            async with client_at(wire.base_url, session=session) as client:
+                await client.page(PACK)
+    ours, theirs = wire.requests
+    assert f"\r\nUser-Agent: mlmessages/{mlmessages.__version__}\r\n".encode() in ours
+    assert b"\r\nUser-Agent: theirs\r\n" in theirs
 
 
 @within(5)

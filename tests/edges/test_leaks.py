@@ -21,7 +21,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in development mode: every warning is an error, and asyncio watches itself."""
+    """Run Python in development mode: every warning is an error, and asyncio watches itself.
+
+    Its reports of slow callbacks are the one thing that a busy machine brings about: programs switch them off.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONASYNCIODEBUG": "1"}
     return subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", *arguments],
@@ -36,9 +39,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_storm_leaves_nothing_behind() -> None:
     """2,000 requests, errors and cancellations: no task, socket or file is left, nothing unclosed or unretrieved."""
     done = run(str(Path(__file__).with_name("storm.py")))
-    # asyncio's debug mode reports slow callbacks, which say nothing but that the machine is busy
-    complaints = [line for line in done.stderr.splitlines() if "WARNING:asyncio:Executing" not in line]
-    assert complaints == []
+    assert done.stderr == ""
     assert done.stdout == "nothing is left\n"
     assert done.returncode == 0
 
@@ -49,6 +50,7 @@ from mlmessages import MessagesClient
 from mlmessages.testing import Sandbox
 
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = float("inf")  # which says nothing but that the machine is busy
     sandbox = Sandbox(packs=20, messages=30)
     async with sandbox.serve() as served:
         client = MessagesClient(served.token, seller_id=served.seller_id, base_url=served.base_url)

@@ -13,12 +13,14 @@ import aiohttp
 import pytest
 import trustme
 
+from cases import case
 from edges.sockets import PACK, Wire, answering, client_at, saying, server, within
 from mlmessages import Inbox, MessagesClient, Retry
 from mlmessages.errors import NotSent
 from mlmessages.models import DrainReport, InboxReport
 
 LONG_AGO = datetime.datetime(2001, 1, 1, tzinfo=datetime.UTC)
+FAR_AHEAD = datetime.datetime(2101, 1, 1, tzinfo=datetime.UTC)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,22 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def of_server(authority: trustme.CA, *names: str, expired: bool = False) -> ssl.SSLContext:
+def of_server(
+    authority: trustme.CA, *names: str, validity: tuple[datetime.datetime, datetime.datetime] | None = None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    validity = {"not_before": LONG_AGO, "not_after": LONG_AGO} if expired else {}
-    authority.issue_cert(*names, **validity).configure_cert(context)
+    dates = {"not_before": validity[0], "not_after": validity[1]} if validity else {}
+    authority.issue_cert(*names, **dates).configure_cert(context)
+    return context
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server whose certificate is one of an authority, signed by itself."""
+    alone = trustme.CA()
+    alone.cert_pem.write_to_path(folder / "alone.pem")
+    alone.private_key_pem.write_to_path(folder / "alone.pem", append=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "alone.pem")
     return context
 
 
@@ -91,23 +105,81 @@ async def test_a_name_that_does_not_exist_is_not_sent(host: str) -> None:
         await fails(client, mark=True)
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
-@pytest.mark.parametrize("wrong", ["unknown authority", "another host", "expired"])
+@case("L5")
+@pytest.mark.parametrize(
+    ("wrong", "says", "hint"),
+    [
+        ("unknown authority", "signed by an authority that this machine does not know", "Install Certificates.command"),
+        ("self-signed", "certificate is self-signed", "may be in between"),
+        ("another host", "certificate is for another host", "Is the base URL right"),
+        ("expired", "certificate has expired", "clock"),
+        ("not yet valid", "certificate is not valid yet", "clock"),
+        ("no TLS", "no TLS connection (WRONG_VERSION_NUMBER)", "speaks TLS"),
+    ],
+)
 @within(5)
 async def test_a_server_that_cannot_prove_who_it_is_gets_no_token(
-    authority: trustme.CA, wrong: str, attempts: int
+    authority: trustme.CA, wrong: str, says: str, hint: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """A certificate of an unknown authority, for another host, or expired: `NotSent`, and no request arrives."""
-    context = of_server(
-        authority, "elsewhere.example" if wrong == "another host" else "127.0.0.1", expired=wrong == "expired"
-    )
-    async with server(answering(), context) as wire, trusting(authority) as lent:
-        session = None if wrong == "unknown authority" else lent
-        async with client_at(
-            wire.base_url, session=session, retry=Retry(attempts=attempts, base=0.01), timeout=2
-        ) as client:
-            await fails(client, mark=True)
-    assert wire.requests == []
+    """Each told by its name with what to do; no request arrives, and nothing is tried again: it does not pass."""
+    name = "elsewhere.example" if wrong == "another host" else "127.0.0.1"
+    validity = {"expired": (LONG_AGO, LONG_AGO), "not yet valid": (FAR_AHEAD, FAR_AHEAD)}.get(wrong)
+    context = None if wrong == "no TLS" else of_server(authority, name, validity=validity)
+    if wrong == "self-signed":
+        context = self_signed(tmp_path)
+    answer = saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") if context is None else answering()
+    async with server(answer, context, until=b"\x16" if context is None else b"\r\n\r\n") as wire:
+        async with trusting(authority) as lent:
+            session = None if wrong == "unknown authority" else lent
+            url = wire.base_url.replace("http:", "https:")
+            with caplog.at_level(logging.INFO, "mlmessages"):
+                async with client_at(url, session=session, retry=Retry(attempts=6, base=0.01), timeout=2) as client:
+                    with pytest.raises(NotSent) as failed:
+                        await client.page(PACK, mark_as_read=True)
+    assert says in str(failed.value)
+    assert hint in (failed.value.hint or "")
+    assert failed.value.final
+    assert not any(b"HTTP" in request for request in wire.requests)
+    assert caplog.records == []
+
+
+@case("L5")
+@within(5)
+async def test_a_handshake_that_is_cut_off_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that is going down closes in the middle of the handshake: that passes."""
+    async with server(saying(b""), until=b"\x16") as wire:
+        url = wire.base_url.replace("http:", "https:")
+        with caplog.at_level(logging.INFO, "mlmessages"):
+            async with client_at(url, retry=Retry(attempts=3, base=0.01), timeout=2) as client:
+                await fails(client, mark=True)
+    assert len(caplog.records) == 2
+
+
+@case("N7")
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+@within(5)
+async def test_a_proxy_that_only_the_environment_names_is_spoken_of(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection, and a proxy in the environment: the hint says that it was not used, and never its password."""
+    for each in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(each, raising=False)
+        monkeypatch.delenv(each.lower(), raising=False)
+    url = f"http://127.0.0.1:{closed_port()}"
+    hints = []
+    for proxy in (None, "http://user:hunter2@proxy.example:3128"):
+        if proxy is not None:
+            monkeypatch.setenv(name, proxy)
+        async with client_at(url, retry=Retry(attempts=1)) as client:
+            with pytest.raises(NotSent) as failed:
+                await client.page(PACK)
+        hints.append(failed.value.hint or "")
+    assert f"{name} is set, and is not used" not in hints[0]
+    assert f"{name} is set, and is not used" in hints[1]
+    assert "hunter2" not in hints[1]
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    async with client_at(url, retry=Retry(attempts=1)) as client:
+        with pytest.raises(NotSent) as failed:
+            await client.page(PACK)
+    assert failed.value.hint == hints[0]
 
 
 @within(5)

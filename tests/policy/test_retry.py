@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cases import case
 from mlmessages import Limits, Retry, errors
 from mlmessages.api.calls import Effect
 from mlmessages.api.outcomes import repeatable
@@ -655,26 +656,38 @@ def test_backoff_is_silent(on_again: bool) -> None:
     assert "backoff" not in lines
 
 
-def test_no_warning_of_backoff_on_python_3_14() -> None:
-    """Where `asyncio.iscoroutinefunction` is deprecated, as in Python 3.14, importing and retrying warn of nothing."""
-    program = """
-        import asyncio, inspect, warnings
-        asked = []
-        def deprecated(function):
-            asked.append(function)
-            warnings.warn("deprecated since 3.14", DeprecationWarning, stacklevel=2)
-            return inspect.iscoroutinefunction(function)
-        asyncio.iscoroutinefunction = deprecated  # not where asyncio itself asks
-        from mlmessages.errors import AnswerLost
-        from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
-        from mlmessages.api.calls import Effect
-        assert asked, "backoff does not ask any more: this test can go"
-        outcomes = iter([FailedAttempt(AnswerLost("")), "answer"])
-        async def attempt():
-            return next(outcomes)
-        print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
-        warnings.warn("the user's own warnings are not touched", DeprecationWarning)
+DEPRECATED = """
+def deprecated(function):
+    warnings.warn("deprecated since 3.14", DeprecationWarning, stacklevel=2)
+    return inspect.iscoroutinefunction(function)
+asyncio.iscoroutinefunction = deprecated  # not where asyncio itself asks
+"""
+GONE = """
+del asyncio.iscoroutinefunction
+"""
+
+
+@case("O11")
+@pytest.mark.parametrize("function", [DEPRECATED, GONE], ids=["3.14", "3.16"])
+def test_backoff_works_on_later_pythons(function: str) -> None:
+    """Where `asyncio.iscoroutinefunction` is deprecated or gone, importing and retrying work and warn of nothing.
+
+    asyncio is afterwards what it was before, and the user's own warnings are not touched.
     """
+    program = f"""
+import asyncio, inspect, warnings
+{function}
+before = vars(asyncio).get("iscoroutinefunction")
+from mlmessages.errors import AnswerLost
+from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+from mlmessages.api.calls import Effect
+assert vars(asyncio).get("iscoroutinefunction") is before
+outcomes = iter([FailedAttempt(AnswerLost("")), "answer"])
+async def attempt():
+    return next(outcomes)
+print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
+warnings.warn("the user's own warnings are not touched", DeprecationWarning)
+"""
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run_program(program)
     assert caught.value.stdout.split() == ["answer"]
