@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -328,7 +328,7 @@ def _with_proxy_hint(hint: str | None, url: URL) -> str | None:
     """Add to `hint` that a proxy, which only the environment names, was not used. Its URL may hold a password."""
     named = getproxies_environment()
     name = next((name for name in (url.scheme, "all") if name in named), None)
-    if name is None or proxy_bypass_environment(url.host or "", named):
+    if name is None or proxy_bypass(url.host or ""):
         return hint
     ignored = (
         f"{name.upper()}_PROXY is set, and is not used: if a proxy is needed, pass"
