@@ -36,7 +36,8 @@ FIRST_PACK = 2000000000000001
 
 async def commits(directory: Path, rounds: int) -> None:
     """Each kind of commit one after the other, and 50 that come together, against a bare append and fsync."""
-    from mlmessages.journal.journal import Entry, Journal
+    from mlmessages.journal.journal import Journal, SqlitePlace
+    from mlmessages.journal.store import StoredMessage
 
     singles, batches = 100, 10  # in a round
     each = singles + batches * BATCH
@@ -44,7 +45,7 @@ async def commits(directory: Path, rounds: int) -> None:
     packs = [str(FIRST_PACK + n) for n in range(rounds * each)]
     ids = {name: f"{int(name):032x}" for name in packs}
     with (directory / "bare").open("ab", buffering=0) as file:
-        journal = Journal(directory / "journal", str(SELLER))
+        journal = Journal(SqlitePlace(directory / "journal", str(SELLER)))
         await journal.open()
         await journal.listed([(name, 1, f"/packs/{name}/sellers/{SELLER}") for name in packs], None)
 
@@ -53,7 +54,7 @@ async def commits(directory: Path, rounds: int) -> None:
             os.fsync(file.fileno())
 
         async def read(name: str) -> None:
-            await journal.read(name, [Entry(ids[name], BODY, True)], None)
+            await journal.read(name, [StoredMessage(ids[name], BODY, True)], None)
 
         async def acknowledge(name: str) -> None:
             await journal.acknowledge(name, [ids[name]])
@@ -91,23 +92,26 @@ async def commits(directory: Path, rounds: int) -> None:
 
 def fill(path: Path, packs: int, owed: int, ids: int) -> None:
     """A journal of `packs` packs, the first `owed` of them open and the rest done, with `ids` known messages."""
-    from mlmessages.journal.journal import Entry, SqliteStore
+    from mlmessages.journal.sqlite import SqliteStore
+    from mlmessages.journal.store import Seat, StoredMessage
 
-    store = SqliteStore(path, str(SELLER))
+    store, seat = SqliteStore(path, str(SELLER)), Seat(str(SELLER))
     each, rest = divmod(ids, packs - owed)
     for start in range(0, packs, 1000):
         names = [str(FIRST_PACK + n) for n in range(start, min(start + 1000, packs))]
         store.begin()
-        store.listed([(name, 1, f"/packs/{name}/sellers/{SELLER}") for name in names], None)
+        store.listed(seat, [(name, 1, f"/packs/{name}/sellers/{SELLER}") for name in names], None)
         for n, name in enumerate(names, start):
             if n >= owed:
                 found = [
                     # in the order of time, as the real ones: 12 hex digits of milliseconds, then what keeps them apart
-                    Entry(f"{0x19C000000000 + n * 60000 + i:012x}7000{hash((n, i)) & (2**64 - 1):016x}", b"{}", True)
+                    StoredMessage(
+                        f"{0x19C000000000 + n * 60000 + i:012x}7000{hash((n, i)) & (2**64 - 1):016x}", b"{}", True
+                    )
                     for i in range(each + (n - owed < rest))
                 ]
-                store.read(name, found, None)
-                store.acknowledge(name, [entry.id for entry in found])
+                store.read(seat, name, found, None, held=True)
+                store.acknowledge(seat, name, [entry.id for entry in found])
         store.commit()
     store.purge()
     store.close()
@@ -199,11 +203,12 @@ def percentile(found: array[float], share: float) -> float:
 
 async def lag(directory: Path) -> None:
     """While 32 writers commit pages of 50 messages for three seconds."""
-    from mlmessages.journal.journal import Entry, Journal
+    from mlmessages.journal.journal import Journal, SqlitePlace
+    from mlmessages.journal.store import StoredMessage
 
     made = pages = 0
     lags = array("d")
-    journal = Journal(directory / "lag", str(SELLER))
+    journal = Journal(SqlitePlace(directory / "lag", str(SELLER)))
     await journal.open()
     end = time.perf_counter() + 3.0
 
@@ -212,7 +217,7 @@ async def lag(directory: Path) -> None:
         while time.perf_counter() < end:
             made += 1
             name = str(FIRST_PACK + made)
-            entries = [Entry(f"{made:016x}{i:016x}", BODY, True) for i in range(50)]
+            entries = [StoredMessage(f"{made:016x}{i:016x}", BODY, True) for i in range(50)]
             await journal.listed([(name, 1, None)], None)
             await journal.read(name, entries, None)
             await journal.acknowledge(name, [entry.id for entry in entries])

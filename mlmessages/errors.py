@@ -20,6 +20,7 @@
     ├── DrainStalled               packs that were set aside fill the capped listing: set_aside
     ├── StillListed                a pack stays listed although all that can be read was marked
     └── JournalError               the journal cannot be used
+        └── LeaseLost              another worker has taken the seller over
 
 Misuse is `ValueError` or `RuntimeError`. No error carries a token or the text of a message.
 """
@@ -196,3 +197,7 @@ class StillListed(MessagesError):
 
 class JournalError(MessagesError):
     """The journal cannot be used; nothing was marked."""
+
+
+class LeaseLost(JournalError):
+    """Another worker has taken the seller over, or may have: nothing more is claimed or sent here."""

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 import sysconfig
-import time
 import traceback
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -16,7 +15,8 @@ from typing import Final
 from attrs import define, evolve, frozen
 
 from ..events import ParkEvent, extra
-from ..journal.journal import FailedDelivery, Journal
+from ..journal.journal import Journal
+from ..journal.store import FailedDelivery
 from .drain import Delivery
 from .ingest import Ingest, NewMessages
 
@@ -83,12 +83,11 @@ class Dispatcher:
 
     async def load(self) -> None:
         """Take up what earlier runs failed at."""
-        now, clock = asyncio.get_running_loop().time(), time.time()
-        for letter in await self._journal.letters():
+        now = asyncio.get_running_loop().time()
+        for letter in await self._journal.failed_deliveries():
             self._letters[letter.pack_id] = letter
-            wait = min(letter.not_before - clock, _LONGEST_REPETITION)
-            self._again[letter.pack_id] = now + max(wait, 0)
-        self._buried = set(await self._journal.buried())
+            self._again[letter.pack_id] = now + min(letter.wait, _LONGEST_REPETITION)
+        self._buried = set(await self._journal.dead_letters())
 
     @property
     def due(self) -> float | None:
@@ -169,7 +168,7 @@ class Dispatcher:
         self._intake.delivery_failed(news)
         if tries < self._settings.attempts:
             wait = min(_FIRST_REPETITION * 2.0 ** min(tries - 1, 20), _LONGEST_REPETITION)
-            letter = FailedDelivery(pack_id, tries, time.time() + wait, name)
+            letter = FailedDelivery(pack_id, tries, wait, name)
             self._letters[pack_id] = letter
             self._again[pack_id] = asyncio.get_running_loop().time() + wait
             event = ParkEvent("letter", pack_id, name, wait)
@@ -195,7 +194,7 @@ class Dispatcher:
                 _where(error),
                 extra=extra(event),
             )
-            await self._journal.bury(pack_id, ids, name)
+            await self._journal.dead_letter(pack_id, ids, name)
         self._intake.events.emit(event)
         await self._tell(error, delivery)
 

@@ -13,7 +13,7 @@ from ..api.arguments import check_id, check_int, seconds
 from ..api.notifications import Notification
 from ..client import MessagesClient, reader_of
 from ..errors import MessagesError
-from ..journal.journal import Journal
+from ..journal.journal import Journal, SqlitePlace
 from ..models import InboxReport, PackFailure
 from .dispatcher import Handler, OnError, Settings
 from .drain import InboxDrain
@@ -55,7 +55,7 @@ class Inbox:
         self._reader = reader
         self._session = reader.session
         self._concurrency = check_int("concurrency", concurrency, 1)
-        self._journal = Journal(Path(path), reader.seller_id)
+        self._journal = Journal(SqlitePlace(Path(path), reader.seller_id))
         self._intake = Ingest(
             reader,
             self._journal,
@@ -198,7 +198,7 @@ class Inbox:
         delivers them with all else that is not acknowledged.
         """
         self._check_open()
-        errors = dict((await self._journal.buried()).values())
+        errors = dict((await self._journal.dead_letters()).values())
         return tuple(
             PackFailure(pack_id, MessagesError(f"the handler raised {error}")) for pack_id, error in errors.items()
         )
@@ -208,4 +208,4 @@ class Inbox:
         self._check_open()
         if self._service is not None:
             raise RuntimeError("stop `run` first")
-        return await self._journal.unbury()
+        return await self._journal.retry_dead_letters()

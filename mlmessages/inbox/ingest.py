@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from contextlib import suppress
@@ -39,7 +38,8 @@ from ..errors import (
 from ..events import DeliveryEvent, Events, ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.pipeline import RequestCount
-from ..journal.journal import PARKED, Entry, Journal, Row
+from ..journal.journal import Journal
+from ..journal.store import PARKED, Row, StoredMessage
 from ..models import ConversationStatus, InboxReport, Message, UnreadListing
 
 T = TypeVar("T")
@@ -107,17 +107,17 @@ class Ingest:
         Whoever made the claims is dead: their outcome is unknown, and the wait runs from now.
         """
         self._loop = asyncio.get_running_loop()
-        await self._journal.reopen_claims(time.time() + self._settle_time)
+        await self._journal.reopen_claims(self._settle_time)
         for row in await self._journal.rows():
             self._restore(row)
         self._left_over.update(dict.fromkeys(await self._journal.undelivered(), True))
 
     def _restore(self, row: Row) -> None:
-        pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=bool(row.doubtful))
-        self._owed[row.pack_id] = _Owed(row.listed_at, bool(row.doubtful), row.attempts)
+        pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=row.outcome_unknown)
+        self._owed[row.pack_id] = _Owed(row.listed_at, row.outcome_unknown, row.attempts)
         # At the most the longest: a wall clock that jumped must not make it wait for ever.
         longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, _RACE)
-        wait = min(row.not_before - time.time(), longest)
+        wait = min(row.wait, longest)
         due = asyncio.get_running_loop().time() + wait
         if wait > 0 and row.state == PARKED:
             self.backlog.restore(pack, State.SET_ASIDE, error=errors.load(row.error))
@@ -291,8 +291,9 @@ class Ingest:
     async def _store(self, pack: Pack, look: ConversationRead) -> NewMessages | None:
         messages = newest_first({row.id: row for row in reversed(look.messages)}.values())[::-1]
         unread = self._unread(pack, messages)
-        entries = [Entry(row.id, convert.dump_raw(row.raw), row.id in unread) for row in messages]
-        fresh = set(await self._journal.read(pack.pack_id, entries, convert.dump_status(look.status)))
+        entries = [StoredMessage(row.id, convert.dump_raw(row.raw), row.id in unread) for row in messages]
+        stored = await self._journal.read(pack.pack_id, entries, convert.dump_status(look.status))
+        fresh = set(stored.fresh)
         if not fresh:
             return None
         return NewMessages(pack.pack_id, tuple(row for row in messages if row.id in fresh), unread, look.status)
@@ -414,7 +415,7 @@ class Ingest:
     async def _reopen(self, pack: Pack, wait: float = 0.0, *, doubtful: bool = False) -> None:
         owed = self._owed[pack.pack_id]
         owed.doubtful |= doubtful
-        await self._journal.reopen(pack.pack_id, time.time() + wait if wait else 0.0, doubtful=owed.doubtful)
+        await self._journal.reopen(pack.pack_id, wait, outcome_unknown=owed.doubtful)
 
     async def _park(self, pack: Pack, error: MessagesError) -> None:
         owed = self._owed[pack.pack_id]
@@ -426,7 +427,12 @@ class Ingest:
         self.events.emit(event)
         self._parked[pack] = asyncio.get_running_loop().time() + wait
         await self._journal.park(
-            pack.pack_id, pack.count, time.time() + wait, owed.parkings, errors.dump(error), doubtful=owed.doubtful
+            pack.pack_id,
+            wait,
+            count=pack.count,
+            attempts=owed.parkings,
+            error=errors.dump(error),
+            outcome_unknown=owed.doubtful,
         )
 
     def _forget_tally(self, pack: Pack) -> bool:

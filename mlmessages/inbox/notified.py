@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -22,7 +21,8 @@ from ..errors import AuthError, MessagesError, NotFound, RateLimited, TransportE
 from ..events import ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.pipeline import RequestCount
-from ..journal.journal import Entry, Journal, PendingCheck
+from ..journal.journal import Journal
+from ..journal.store import PendingCheck, StoredMessage
 from .ingest import Ingest, NewMessages, to_the_end
 
 _log: Final = logging.getLogger("mlmessages")
@@ -71,7 +71,7 @@ class Doorbell:
         now = asyncio.get_running_loop().time()
         if len(self.pending) >= _MOST_PENDING:
             self._warn(now)
-        elif await self._journal.notice(id_, time.time() + CHECKED_AFTER):
+        elif await self._journal.add_check(id_, CHECKED_AFTER):
             failpoint("notified")
             if self.listener is not None:
                 self.pending.setdefault(id_, _Check(now + CHECKED_AFTER))
@@ -110,10 +110,11 @@ class MissingMessageCheck:
     async def run(self) -> None:
         """For ever. Raises `JournalError`."""
         loop = asyncio.get_running_loop()
-        for notice in await self._journal.notices(time.time() - _KEPT):
+        await self._journal.forget_checks(_KEPT)
+        for notice in await self._journal.pending_checks():
             if not notice.parked:  # at the most the longest: a wall clock that jumped must not make it wait for ever
-                wait = min(notice.not_before - time.time(), _wait_after(_TRIES))
-                self._pending.setdefault(notice.message_id, _Check(loop.time() + max(wait, 0), notice.tries))
+                wait = min(notice.wait, _wait_after(_TRIES))
+                self._pending.setdefault(notice.message_id, _Check(loop.time() + wait, notice.tries))
         while True:
             await self._check(loop.time())
             now = loop.time()
@@ -131,7 +132,7 @@ class MissingMessageCheck:
         due = [id_ for id_, check in self._pending.items() if check.due <= now]
         if not due:
             return
-        for id_ in await self._journal.settle(due):
+        for id_ in await self._journal.settle_checks(due):
             self._pending.pop(id_, None)
         missing = next((id_ for id_ in due if id_ in self._pending), None)
         if missing is not None and not self._budget_opens_in(now):
@@ -150,12 +151,12 @@ class MissingMessageCheck:
         else:
             unread = not message.is_from(self._reader.seller_id)
             news = NewMessages(message.pack_id, (message,), frozenset([message.id] if unread else []), None)
-            await to_the_end(self._keep(id_, news, Entry(message.id, convert.dump_raw(message.raw), unread)))
+            await to_the_end(self._keep(id_, news, StoredMessage(message.id, convert.dump_raw(message.raw), unread)))
         finally:
             self._sent.extend([asyncio.get_running_loop().time()] * tally.requests)
             self._intake.count(tally)
 
-    async def _keep(self, id_: str, news: NewMessages, entry: Entry) -> None:
+    async def _keep(self, id_: str, news: NewMessages, entry: StoredMessage) -> None:
         fresh = await self._journal.found(news.pack_id, entry, id_)
         failpoint("found")
         self._pending.pop(id_, None)
@@ -177,7 +178,7 @@ class MissingMessageCheck:
                 "a notified message did not appear in %d tries: %s", check.tries, event.error, extra=extra(event)
             )
             self._intake.events.emit(event)
-        await self._journal.look_later(PendingCheck(id_, check.tries, time.time() + wait, parked))
+        await self._journal.update_check(PendingCheck(id_, check.tries, wait, parked))
 
 
 def _wait_after(tries: int) -> float:

@@ -25,7 +25,7 @@ from cli.conftest import (
     settings_for,
     started,
 )
-from mlmessages.journal.journal import contents
+from mlmessages.journal.sqlite import contents
 from mlmessages.testing import DROP, EXECUTE, HANG, Behaviour, Delay, Message, Pack, Reply, Server, on
 
 SMALL = [Pack("11", messages=3), Pack("12", messages=1, status="blocked", substatus="blocked_by_claim"), Pack("13")]

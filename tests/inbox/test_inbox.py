@@ -32,7 +32,7 @@ from mlmessages.errors import (
     StillListed,
     Unauthorized,
 )
-from mlmessages.journal.journal import contents
+from mlmessages.journal.sqlite import contents
 from mlmessages.models import InboxReport
 from mlmessages.testing import (
     DROP,

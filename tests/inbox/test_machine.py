@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from mlmessages import Delivery, MessagesError, Retry
 from mlmessages.errors import DrainStalled, JournalError
-from mlmessages.journal.journal import contents
+from mlmessages.journal.sqlite import contents
 from mlmessages.testing import (
     DROP,
     EXECUTE,

@@ -14,7 +14,7 @@ import pytest
 from cases import case
 from mlmessages import Limits, Notification
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
-from mlmessages.journal.journal import contents
+from mlmessages.journal.sqlite import contents
 from mlmessages.testing import DROP, EXECUTE, MARK_ALL, SNAPSHOT, Entry, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from ..terminal import counted, note, stdout
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ...journal.journal import Contents, Row
+    from ...journal.sqlite import Contents
+    from ...journal.store import Row
 
 
 @attrs.frozen
@@ -47,7 +47,7 @@ def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
     dead letters    those of them that `serve` has given up: see its --retry-dead
     parked          given up for now, and why; the first drain after the moment shown tries again
     """
-    from ...journal import journal as journals
+    from ...journal import sqlite as journals
 
     if retry_parked:
         note(f"{counted(journals.retry_parked(file), 'parked pack')} will be read again by the next drain.")
@@ -60,15 +60,14 @@ def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
 
 
 def _sorted(rows: list[Row]) -> _Owed:
-    from ...journal.journal import ISSUED, OPEN, PARKED
+    from ...journal.store import ISSUED, OPEN, PARKED
 
-    now = time.time()
-    rows = sorted(rows, key=lambda row: (row.not_before, row.pack_id))
+    rows = sorted(rows, key=lambda row: (row.wait, row.pack_id))
     opened = [row for row in rows if row.state == OPEN]
     return _Owed(
-        open=[row for row in opened if row.not_before <= now],
+        open=[row for row in opened if not row.wait],
         claimed=[row for row in rows if row.state == ISSUED],
-        waiting=[row for row in opened if row.not_before > now],
+        waiting=[row for row in opened if row.wait],
         parked=[row for row in rows if row.state == PARKED],
     )
 
@@ -131,7 +130,7 @@ def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
 
 
 def _moment(row: Row) -> datetime:
-    return datetime.fromtimestamp(row.not_before, UTC)
+    return datetime.now(UTC) + timedelta(seconds=row.wait)
 
 
 def _reason(row: Row) -> str:

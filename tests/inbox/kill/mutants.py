@@ -12,6 +12,7 @@ from typing import Any
 from mlmessages.conversations.reader import ConversationRead, Reader
 from mlmessages.errors import AnswerLost
 from mlmessages.journal.journal import Journal
+from mlmessages.journal.store import Stored
 
 
 def install(name: str | None, journal: Path) -> None:
@@ -75,7 +76,7 @@ def _done_before_the_ids(_: Path) -> None:
     """Two transactions where there has to be one."""
     read = Journal.read
 
-    async def mutant(self: Journal, pack_id: str, entries: Any, status: bytes | None) -> list[str]:
+    async def mutant(self: Journal, pack_id: str, entries: Any, status: bytes | None) -> Stored:
         await read(self, pack_id, [], status)
         return await read(self, pack_id, entries, status)
 
@@ -98,7 +99,7 @@ def _dead_claims_are_free(_: Path) -> None:
     """After a crash the pack is read again at once."""
     reopen_claims = Journal.reopen_claims
 
-    async def mutant(self: Journal, not_before: float) -> int:
+    async def mutant(self: Journal, settle_time: float) -> int:
         return await reopen_claims(self, 0.0)
 
     Journal.reopen_claims = mutant  # type: ignore[method-assign]

@@ -1,0 +1,356 @@
+"""A store in memory that many engines can share: nothing of it is durable. For tests and simulations.
+
+It follows the protocol alone, as a second witness beside the stores on disks. Time is what its `clock` says.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from ..errors import JournalError
+from .store import (
+    DONE,
+    ISSUED,
+    MOST_CHECKS,
+    OPEN,
+    PARKED,
+    FailedDelivery,
+    PendingCheck,
+    Row,
+    Seat,
+    Stored,
+    StoredMessage,
+    TooManyChecks,
+)
+
+V = TypeVar("V")
+_NEVER: Final = float("-inf")
+
+
+@frozen
+class _Pack:
+    state: str = DONE
+    count: int = 0
+    resource: str | None = None
+    listed_at: float | None = None
+    not_before: float = _NEVER
+    again: float | None = None
+    attempts: int = 0
+    outcome_unknown: bool = False
+    error: str | None = None
+    status: bytes | None = None
+
+
+@frozen
+class _Body:
+    seq: int
+    pack_id: str
+    entry: StoredMessage
+
+
+@frozen
+class _Check:
+    tries: int
+    not_before: float
+    parked: bool
+
+
+@frozen
+class _Failed:
+    tries: int
+    not_before: float
+    error: str
+
+
+@define(eq=False)
+class _Seller:
+    """What is kept of one seller."""
+
+    no: int
+    packs: dict[str, _Pack] = field(factory=dict)
+    known: dict[str, bool] = field(factory=dict)
+    bodies: dict[str, _Body] = field(factory=dict)
+    checks: dict[str, _Check] = field(factory=dict)
+    failed: dict[str, _Failed] = field(factory=dict)
+    dead: dict[str, str] = field(factory=dict)
+    once: dict[str, bool] = field(factory=dict)
+
+
+class Memory:
+    """What several `MemoryStore`s share: one transaction at a time. `clock`: seconds, of whatever origin."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock: Final = clock
+        self.sellers: Final[dict[str, _Seller]] = {}
+        self.lock: Final = threading.RLock()
+        self.seq = 0
+
+
+class MemoryStore:
+    """A `Store` over a `Memory`; alone, over one of its own."""
+
+    patience: float | None = None
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory: Final = memory if memory is not None else Memory()
+        self._undo: list[Callable[[], object]] | None = None
+
+    # -- transactions: what is changed leaves its way back --
+
+    def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
+        self._memory.lock.acquire()
+        self._undo = []
+        return frozenset(seats)
+
+    def commit(self) -> None:
+        if self._undo is not None:
+            self._undo = None
+            self._memory.lock.release()
+
+    def rollback(self) -> None:
+        if self._undo is not None:
+            for step in reversed(self._undo):
+                step()
+            self._undo = None
+            self._memory.lock.release()
+
+    def close(self) -> None:
+        self.rollback()
+
+    def interrupt(self) -> None:
+        pass
+
+    def explain(self, error: Exception) -> JournalError | None:
+        if isinstance(error, OSError):
+            return JournalError(f"the journal cannot be written: {error.strerror}")
+        return None
+
+    def _seller(self, seat: Seat) -> _Seller:
+        sellers = self._memory.sellers
+        if seat.seller_id not in sellers:
+            sellers[seat.seller_id] = _Seller(seat.no)
+        return sellers[seat.seller_id]
+
+    def _put(self, table: dict[str, V], key: str, value: V) -> None:
+        before: Any = table.get(key)
+        if self._undo is None:
+            raise RuntimeError("a store is written in a transaction")
+        self._undo.append(lambda: table.pop(key, None) if before is None else table.__setitem__(key, before))
+        table[key] = value
+
+    def _drop(self, table: dict[str, V], key: str) -> bool:
+        if self._undo is None:
+            raise RuntimeError("a store is written in a transaction")
+        if key not in table:
+            return False
+        before = table.pop(key)
+        self._undo.append(lambda: table.__setitem__(key, before))
+        return True
+
+    def _change(self, seat: Seat, pack_id: str, **changes: Any) -> None:
+        packs = self._seller(seat).packs
+        if pack_id in packs:
+            self._put(packs, pack_id, evolve(packs[pack_id], **changes))
+
+    def _moment(self, wait: float) -> float:
+        return self._memory.clock() + wait if wait else _NEVER
+
+    def _wait(self, moment: float) -> float:
+        return max(moment - self._memory.clock(), 0.0)
+
+    # -- decisions --
+
+    def listed(self, seat: Seat, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
+        packs = self._seller(seat).packs
+        for pack_id, count, resource in rows:
+            pack = packs.get(pack_id, _Pack())
+            pack = evolve(pack, resource=resource)
+            if pack.state != PARKED or count == 0:
+                pack = evolve(pack, count=min(count, 2**62))
+            if pack.state == DONE:
+                pack = evolve(pack, state=OPEN, listed_at=listed_at, outcome_unknown=False, attempts=0)
+            self._put(packs, pack_id, pack)
+
+    def claim(self, seat: Seat, pack_id: str) -> None:
+        packs = self._seller(seat).packs
+        self._put(packs, pack_id, evolve(packs.get(pack_id, _Pack()), state=ISSUED))
+
+    def reopen(self, seat: Seat, pack_id: str, wait: float, *, outcome_unknown: bool) -> None:
+        self._change(seat, pack_id, state=OPEN, not_before=self._moment(wait), outcome_unknown=outcome_unknown)
+
+    def park(
+        self, seat: Seat, pack_id: str, wait: float, *, count: int, attempts: int, error: str, outcome_unknown: bool
+    ) -> None:
+        self._change(
+            seat,
+            pack_id,
+            state=PARKED,
+            count=min(count, 2**62),
+            not_before=self._moment(wait),
+            attempts=attempts,
+            error=error,
+            outcome_unknown=outcome_unknown,
+        )
+
+    def reopen_claims(self, seat: Seat, settle_time: float) -> int:
+        claimed = [pack_id for pack_id, pack in self._seller(seat).packs.items() if pack.state == ISSUED]
+        for pack_id in claimed:
+            self._change(seat, pack_id, state=OPEN, outcome_unknown=True, not_before=self._moment(settle_time))
+        return len(claimed)
+
+    def postpone(self, seat: Seat, failed: FailedDelivery) -> None:
+        kept = _Failed(failed.tries, self._moment(failed.wait), failed.error)
+        self._put(self._seller(seat).failed, failed.pack_id, kept)
+
+    def delivered(self, seat: Seat, pack_id: str) -> None:
+        self._drop(self._seller(seat).failed, pack_id)
+
+    def dead_letter(self, seat: Seat, pack_id: str, ids: Sequence[str], error: str) -> None:
+        self.delivered(seat, pack_id)
+        for id_ in ids:
+            self._put(self._seller(seat).dead, id_, error)
+
+    def retry_dead_letters(self, seat: Seat) -> int:
+        seller, dead = self._seller(seat), self.dead_letters(seat)
+        for pack_id, _ in dead.values():
+            self._put(seller.failed, pack_id, _Failed(0, _NEVER, ""))
+        for id_ in [*seller.dead]:
+            self._drop(seller.dead, id_)
+        return len(dead)
+
+    def update_check(self, seat: Seat, check: PendingCheck) -> None:
+        checks = self._seller(seat).checks
+        if check.message_id in checks:
+            self._put(checks, check.message_id, _Check(check.tries, self._moment(check.wait), check.parked))
+
+    def forget_checks(self, seat: Seat, parked_for: float) -> None:
+        checks, before = self._seller(seat).checks, self._memory.clock() - parked_for
+        for id_ in [id_ for id_, check in checks.items() if check.parked and check.not_before < before]:
+            self._drop(checks, id_)
+
+    # -- facts --
+
+    def read(
+        self,
+        seat: Seat,
+        pack_id: str,
+        entries: Sequence[StoredMessage],
+        status: bytes | None,
+        *,
+        held: bool,
+        again: float | None = None,
+    ) -> Stored:
+        seller = self._seller(seat)
+        fresh = [entry for entry in entries if self._store_body(seller, pack_id, entry)]
+        for entry in entries:
+            self._drop(seller.checks, entry.id)
+        self._change(
+            seat,
+            pack_id,
+            state=DONE if again is None else OPEN,
+            attempts=0,
+            outcome_unknown=again is not None,
+            not_before=self._moment(again or 0.0),
+            error=None,
+            status=status,
+        )
+        return Stored([entry.id for entry in fresh], again)
+
+    def _store_body(self, seller: _Seller, pack_id: str, entry: StoredMessage) -> bool:
+        if entry.id in seller.known:
+            return False
+        self._memory.seq += 1
+        self._put(seller.known, entry.id, True)
+        self._put(seller.bodies, entry.id, _Body(self._memory.seq, pack_id, entry))
+        return True
+
+    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str]) -> None:
+        for id_ in ids:
+            self._drop(self._seller(seat).bodies, id_)
+
+    def found(self, seat: Seat, pack_id: str, entry: StoredMessage, named: str, *, held: bool) -> bool:
+        seller = self._seller(seat)
+        for id_ in (entry.id, named):
+            self._drop(seller.checks, id_)
+        return self._store_body(seller, pack_id, entry)
+
+    def add_check(self, seat: Seat, message_id: str, wait: float) -> bool:
+        seller = self._seller(seat)
+        if message_id in seller.known or message_id in seller.checks:
+            return False
+        if len(seller.checks) >= MOST_CHECKS:
+            parked = sorted((check.not_before, id_) for id_, check in seller.checks.items() if check.parked)
+            for _, id_ in parked[: MOST_CHECKS // 100]:
+                self._drop(seller.checks, id_)
+            if not parked:
+                raise TooManyChecks(f"notifications have named {len(seller.checks)} messages that are not known")
+        self._put(seller.checks, message_id, _Check(0, self._moment(wait), parked=False))
+        return True
+
+    def settle_checks(self, seat: Seat, message_ids: Sequence[str]) -> list[str]:
+        seller = self._seller(seat)
+        known = [id_ for id_ in message_ids if id_ in seller.known]
+        for id_ in known:
+            self._drop(seller.checks, id_)
+        return known
+
+    def once(self, seat: Seat, message_ids: Sequence[str], name: str) -> bool:
+        done, keys = self._seller(seat).once, {f"{id_}\0{name}" for id_ in message_ids}
+        new = keys - done.keys()
+        for key in new:
+            self._put(done, key, True)
+        return new == keys
+
+    # -- what there is --
+
+    def rows(self, seat: Seat) -> list[Row]:
+        return [
+            Row(
+                pack_id,
+                pack.state,
+                pack.count,
+                pack.resource,
+                pack.listed_at,
+                self._wait(pack.not_before),
+                pack.attempts,
+                pack.outcome_unknown,
+                pack.error,
+            )
+            for pack_id, pack in self._seller(seat).packs.items()
+            if pack.state != DONE
+        ]
+
+    def _bodies(self, seat: Seat) -> list[_Body]:
+        return sorted(self._seller(seat).bodies.values(), key=lambda body: body.seq)
+
+    def undelivered(self, seat: Seat) -> list[str]:
+        return list(dict.fromkeys(body.pack_id for body in self._bodies(seat)))
+
+    def entries(self, seat: Seat, pack_id: str) -> tuple[list[StoredMessage], bytes | None]:
+        pack = self._seller(seat).packs.get(pack_id)
+        entries = [body.entry for body in self._bodies(seat) if body.pack_id == pack_id]
+        return entries, pack.status if pack is not None else None
+
+    def pending_checks(self, seat: Seat) -> list[PendingCheck]:
+        checks = sorted(self._seller(seat).checks.items(), key=lambda item: item[1].not_before)
+        return [PendingCheck(id_, check.tries, self._wait(check.not_before), check.parked) for id_, check in checks]
+
+    def failed_deliveries(self, seat: Seat) -> list[FailedDelivery]:
+        failed = self._seller(seat).failed.items()
+        return [
+            FailedDelivery(pack_id, each.tries, self._wait(each.not_before), each.error) for pack_id, each in failed
+        ]
+
+    def dead_letters(self, seat: Seat) -> dict[str, tuple[str, str]]:
+        dead = self._seller(seat).dead
+        return {
+            body.entry.id: (body.pack_id, dead[body.entry.id]) for body in self._bodies(seat) if body.entry.id in dead
+        }
+
+    def purge(self) -> bool:
+        return True
