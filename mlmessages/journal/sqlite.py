@@ -466,13 +466,14 @@ def _reason(error: Exception) -> str:
 class Contents:
     """What a journal says at one moment.
 
-    `rows`: every pack that is not done. `undelivered`: how many messages of which pack were not acknowledged. `dead`:
+    `rows`: every pack that is not done. `due`: the POSIX second from which each of them may be read. `undelivered`: how many messages of which pack were not acknowledged. `dead`:
     how many of those the handler of a service failed at too often.
     """
 
     seller_id: str
     done: int
     rows: list[Row]
+    due: dict[str, float]
     undelivered: dict[str, int]
     dead: dict[str, int]
 
@@ -488,7 +489,8 @@ def contents(path: Path) -> Contents:
         if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'buried'").fetchone():  # no service of old versions
             joined = "SELECT pack, count(*) FROM buried JOIN body USING (id) GROUP BY pack ORDER BY min(seq)"
             dead = db.execute(joined).fetchall()
-        return Contents(seller_id, done, _rows(db), dict(undelivered), dict(dead))
+        due = db.execute("SELECT id, not_before FROM pack WHERE state <> 'done'").fetchall()
+        return Contents(seller_id, done, _rows(db), dict(due), dict(undelivered), dict(dead))
 
 
 def retry_parked(path: Path) -> int:

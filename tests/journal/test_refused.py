@@ -119,7 +119,7 @@ async def test_an_unknown_outcome_waits_from_the_restart_whatever_the_wall_clock
     async with inbox_of(sandbox, settle_time=100) as inbox:
         assert inbox.report.waiting == 1
         await consumer.empty(inbox)
-    assert 100 <= asyncio.get_running_loop().time() - restarted <= 101
+    assert 99 <= asyncio.get_running_loop().time() - restarted <= 101  # two clocks, and a disk between them
     assert set(consumer.ids) == sandbox.message_ids()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
         "done": contents.done,
         "owed": len(owed.open),
         "being_read": [row.pack_id for row in owed.claimed],
-        "waiting": [{"pack_id": row.pack_id, "until": _moment(row).isoformat()} for row in owed.waiting],
+        "waiting": [{"pack_id": row.pack_id, "until": _moment(contents, row).isoformat()} for row in owed.waiting],
         "unacknowledged": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.undelivered.items()],
         "dead_letters": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.dead.items()],
         "parked": [
@@ -86,7 +86,7 @@ def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
                 "pack_id": row.pack_id,
                 "reason": _reason(row),
                 "times": row.attempts,
-                "tried_again_after": _moment(row).isoformat(),
+                "tried_again_after": _moment(contents, row).isoformat(),
             }
             for row in owed.parked
         ],
@@ -112,7 +112,7 @@ def _print(console: Console, contents: Contents, owed: _Owed) -> None:
     parked.add_column("tried again after", no_wrap=True)
     parked.add_column("why", overflow="fold")
     for row in owed.parked:
-        parked.add_row(row.pack_id, f"{_moment(row):%Y-%m-%d %H:%M} UTC", Text(one_line(_reason(row))))
+        parked.add_row(row.pack_id, f"{_moment(contents, row):%Y-%m-%d %H:%M} UTC", Text(one_line(_reason(row))))
     console.print()
     console.print(parked)
 
@@ -121,7 +121,9 @@ def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
     yield "done", contents.done, ""
     yield "owed", len(owed.open), ""
     yield "being read", len(owed.claimed), "or left by a drain that was killed" if owed.claimed else ""
-    until = f"until {_moment(owed.waiting[-1]):%H:%M:%S} UTC at most: keep the journal" if owed.waiting else ""
+    until = (
+        f"until {_moment(contents, owed.waiting[-1]):%H:%M:%S} UTC at most: keep the journal" if owed.waiting else ""
+    )
     yield "waiting", len(owed.waiting), until
     unacknowledged = counted(sum(contents.undelivered.values()), "message") if contents.undelivered else ""
     yield "unacknowledged", len(contents.undelivered), unacknowledged
@@ -129,8 +131,8 @@ def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
     yield "parked", len(owed.parked), ""
 
 
-def _moment(row: Row) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=row.wait)
+def _moment(contents: Contents, row: Row) -> datetime:
+    return datetime.fromtimestamp(contents.due[row.pack_id], UTC)
 
 
 def _reason(row: Row) -> str:
