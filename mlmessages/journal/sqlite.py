@@ -466,8 +466,9 @@ def _reason(error: Exception) -> str:
 class Contents:
     """What a journal says at one moment.
 
-    `rows`: every pack that is not done. `due`: the POSIX second from which each of them may be read. `undelivered`: how many messages of which pack were not acknowledged. `dead`:
-    how many of those the handler of a service failed at too often.
+    - `rows`: every pack that is not done; `due`: the POSIX second from which each of them may be read.
+    - `undelivered`: how many messages of which pack were not acknowledged.
+    - `dead`: how many of those the handler of a service failed at too often.
     """
 
     seller_id: str
