@@ -216,7 +216,8 @@ def test_exchange_does_not_trust_what_is_pending(server: Server, file: Path, con
         pending(file).chmod(0o622)
         result = run(server, file, "auth", "exchange", stdin="TG-1")
         assert result.exit_code == 1
-        assert "chmod 600" in result.stderr
+        assert "others may read or write it" in result.stderr
+        assert "Begin again" in result.stderr
 
 
 def test_exchange_does_not_replace_another_sellers_tokens(server: Server, file: Path) -> None:
