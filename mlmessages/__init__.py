@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from . import errors, models
     from .api.endpoints import Routes
     from .api.notifications import Notification
-    from .auth.oauth import OAuthToken, TokenStore
+    from .auth.oauth import OAuthToken
     from .auth.source import StaticToken, TokenSource
-    from .auth.store import FileTokenStore
+    from .auth.store import FileTokenStore, TokenStore
     from .client import MessagesClient
     from .conversations.drain import Drain
     from .errors import MessagesError
@@ -60,7 +60,7 @@ _HOMES = {
     "Routes": "api.endpoints",
     "StaticToken": "auth.source",
     "TokenSource": "auth.source",
-    "TokenStore": "auth.oauth",
+    "TokenStore": "auth.store",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, TypeVar
+from typing import Final, SupportsIndex, TypeVar, overload
 
 from .failpoints import failpoint
 
@@ -42,6 +42,25 @@ _LONGEST_STEM: Final = 50  # characters of a name in the name of its temporary f
 _SHARING_WAITS: Final = (0.02, 0.04, 0.08, 0.16, 0.3, *(0.5,) * 9)
 # Windows frees the locks of a process that was killed a moment after its end; 2 s in all.
 _KILLED_WAITS: Final = (0.05,) * 40
+
+
+class PrivateBytes(bytes):
+    """What is in a private file: no repr and no slice of it, and so no traceback with locals, shows it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+    @overload
+    def __getitem__(self, key: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> PrivateBytes: ...
+
+    def __getitem__(self, key: SupportsIndex | slice) -> int | PrivateBytes:
+        found = super().__getitem__(key)
+        return PrivateBytes(found) if isinstance(found, bytes) else found
 
 
 class NotPrivate(PermissionError):
@@ -110,7 +129,7 @@ def make_private(fd: int, path: Path) -> None:
         _warn_that_modes_are_not_kept(path)
 
 
-def read_private(path: Path, most_bytes: int = 64 * 1024) -> bytes:
+def read_private(path: Path, most_bytes: int = 64 * 1024) -> PrivateBytes:
     """Return what is in `path`; `NotPrivate` if others may read or write it.
 
     On Windows a file that is being replaced, or looked at by a virus scanner, is tried again for some 5 s.
@@ -121,7 +140,7 @@ def read_private(path: Path, most_bytes: int = 64 * 1024) -> bytes:
             if _keeps_modes(path):
                 raise NotPrivate(errno.EACCES, f"others may read or write it (mode {mode:04o})")
             _warn_that_modes_are_not_kept(path)
-        body = file.read(most_bytes + 1)
+        body = PrivateBytes(file.read(most_bytes + 1))
     if len(body) > most_bytes:
         raise OSError(errno.EFBIG, "it is too large")
     return body
@@ -228,6 +247,7 @@ class PendingFile:
 
 def replace_private(path: Path, data: bytes) -> None:
     """Put `data` in the place of `path`: mode 0600, as a whole or not at all, on the disk when this returns."""
+    data = PrivateBytes(data)
     with PendingFile(path) as pending:
         failpoint("file created")
         pending.file.write(data)

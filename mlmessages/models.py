@@ -416,8 +416,8 @@ class Token:
 
     `refresh_token` is for one use; None: the seller must authorise again when `expires_at` has come. `user_id` is the
     seller whom the server named. `refresh_issued_at`: when the refresh token was issued, if that was not `issued_at`.
-    `refresh_sent_at`: a refresh was sent then, and no answer to it has been saved: it may have been executed. Datetimes
-    are aware, else `ValueError`.
+    `refresh_sent_at`: a refresh was sent then, and no answer to it has been saved: it may have been executed.
+    `refresh_refused_at`: the server refused the refresh token for good then. Datetimes are aware, else `ValueError`.
     """
 
     access_token: str = field(repr=False)
@@ -427,3 +427,4 @@ class Token:
     user_id: str | None = field(default=None, converter=_as_text)
     refresh_issued_at: datetime | None = field(default=None, validator=_aware)
     refresh_sent_at: datetime | None = field(default=None, validator=_aware)
+    refresh_refused_at: datetime | None = field(default=None, validator=_aware)

@@ -1,4 +1,4 @@
-"""What is said to the token endpoint, what it answers, and when a token is due: no clock, no socket.
+"""What is said to the token endpoint, what it answers, and when a token is due, as values: no clock, no socket.
 
 The flow is OAuth 2.0 with an authorization code and refresh tokens for one use ("Authentication and authorization").
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,7 +16,7 @@ from attrs import frozen
 from ..api.arguments import check_id
 from ..api.json import parse_json
 from ..models import Token
-from .source import Secret
+from .source import Secret, as_secret, is_token
 
 PATH: Final = "/oauth/token"
 
@@ -25,16 +24,15 @@ PATH: Final = "/oauth/token"
 _USUAL_LIFE: Final = timedelta(hours=6)
 _SHORT_LIFE: Final = timedelta(hours=3)
 _LONGEST_LIFE: Final = timedelta(days=366)
+_SHORTEST_LIFE: Final = timedelta(minutes=1)  # a shorter one would make every call refresh
 
 # A refresh token lives 6 months, and not longer than 4 months after the application was last used [documented].
 _LIFE_OF_REFRESH: Final = timedelta(days=180)
 _IDLENESS: Final = timedelta(days=120)
 NOTICE: Final = timedelta(days=30)
 
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
-
 # Where the seller gives consent, by the site of the account. "CBT" is Global Selling. Argentina, Brazil and Global
-# Selling are documented; the others follow the domains of their sites.
+# Selling are documented; the others follow the domains of their sites, and may be wrong: `auth url --host` names one.
 HOSTS: Final = {
     "CBT": "global-selling.mercadolibre.com",
     "MLA": "auth.mercadolibre.com.ar",
@@ -46,6 +44,15 @@ HOSTS: Final = {
     "MPE": "auth.mercadolibre.com.pe",
     "MEC": "auth.mercadolibre.com.ec",
     "MLV": "auth.mercadolibre.com.ve",
+    "MCR": "auth.mercadolibre.co.cr",
+    "MPA": "auth.mercadolibre.com.pa",
+    "MRD": "auth.mercadolibre.com.do",
+    "MBO": "auth.mercadolibre.com.bo",
+    "MPY": "auth.mercadolibre.com.py",
+    "MGT": "auth.mercadolibre.com.gt",
+    "MHN": "auth.mercadolibre.com.hn",
+    "MNI": "auth.mercadolibre.com.ni",
+    "MSV": "auth.mercadolibre.com.sv",
 }
 
 
@@ -53,13 +60,13 @@ HOSTS: Final = {
 
 
 def challenge(verifier: str) -> str:
-    """The S256 challenge of a PKCE verifier (RFC 7636, 4.2)."""
+    """Return the S256 challenge of a PKCE verifier (RFC 7636, 4.2)."""
     digest = hashlib.sha256(verifier.encode("ascii")).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
 def authorization_url(host: str, client_id: str, redirect_uri: str, state: str, verifier: str) -> str:
-    """Where the seller gives consent."""
+    """Return the address where the seller gives consent."""
     query = {
         "response_type": "code",
         "client_id": client_id,
@@ -72,7 +79,7 @@ def authorization_url(host: str, client_id: str, redirect_uri: str, state: str, 
 
 
 def code_form(client_id: str, client_secret: str, code: str, redirect_uri: str, verifier: str) -> dict[str, str]:
-    """The form that turns an authorization code into tokens."""
+    """Return the form that turns an authorization code into tokens."""
     return {
         "grant_type": "authorization_code",
         "client_id": client_id,
@@ -84,7 +91,7 @@ def code_form(client_id: str, client_secret: str, code: str, redirect_uri: str, 
 
 
 def refresh_form(client_id: str, client_secret: str, refresh_token: str) -> dict[str, str]:
-    """The form that turns a refresh token into the next tokens."""
+    """Return the form that turns a refresh token into the next tokens."""
     return {
         "grant_type": "refresh_token",
         "client_id": client_id,
@@ -94,27 +101,29 @@ def refresh_form(client_id: str, client_secret: str, refresh_token: str) -> dict
 
 
 @frozen
-class Redirected:
-    """What the browser brought back. `error` is what the server says instead of a code."""
+class Redirect:
+    """What the browser brought back: a code and the state, or what the server says instead of a code.
+
+    `error` is its word for it, such as ``access_denied``, and `explanation` the sentence beside it.
+    """
 
     code: Secret | None = None
     state: Secret | None = None
     error: str | None = None
+    explanation: str | None = None
 
 
-def redirected(pasted: str) -> Redirected:
-    """What a pasted address, or a bare code, holds."""
+def read_redirect(pasted: str) -> Redirect:
+    """Return what a pasted address, or a bare code, holds."""
     pasted = Secret(pasted.strip())
     if "://" not in pasted and "=" not in pasted:
-        return Redirected(code=Secret(pasted) if _TOKEN.fullmatch(pasted) else None)
+        return Redirect(code=as_secret(pasted) if is_token(pasted) else None)
     try:
-        query = dict(parse_qsl(urlsplit(pasted).query if "://" in pasted else pasted.lstrip("?")))
+        query = dict(parse_qsl(urlsplit(str(pasted)).query if "://" in pasted else pasted.lstrip("?")))
     except ValueError:
-        return Redirected()
-    code, state, error = query.get("code"), query.get("state"), query.get("error")
-    return Redirected(
-        Secret(code) if code and _TOKEN.fullmatch(code) else None, Secret(state) if state else None, error
-    )
+        return Redirect()
+    code, state = as_secret(query.get("code")), as_secret(query.get("state"))
+    return Redirect(code if is_token(code) else None, state, query.get("error"), query.get("error_description"))
 
 
 # -- answers -----------------------------------------------------------------------------------------------------------
@@ -122,7 +131,7 @@ def redirected(pasted: str) -> Redirected:
 
 @frozen
 class Grant:
-    """Tokens as they were answered. `remarks` say what was odd about the answer, without quoting it."""
+    """Tokens as they were answered. `remarks` say what was odd about the answer, and quote nothing of it."""
 
     access_token: Secret
     refresh_token: Secret | None
@@ -132,7 +141,7 @@ class Grant:
 
 
 def read_grant(body: bytes) -> Grant | None:
-    """The tokens of an answer; None where there is no access token that could be used."""
+    """Return the tokens of an answer; None where there is no access token that could be used."""
     try:
         value = parse_json(body)
     except ValueError:
@@ -146,20 +155,24 @@ def read_grant(body: bytes) -> Grant | None:
         remarks.append("it has no refresh_token")
     life = _life(value.get("expires_in"))
     if life is None:
+        life = _SHORT_LIFE
         remarks.append(f"its expires_in cannot be read: {_SHORT_LIFE / timedelta(hours=1):g} h are assumed")
+    elif life < _SHORTEST_LIFE:
+        life = _SHORTEST_LIFE
+        remarks.append(f"its expires_in is very short: {_SHORTEST_LIFE.total_seconds():g} s are assumed")
     try:
         user_id = check_id("user_id", value.get("user_id"))
     except ValueError:
         user_id = None
-    return Grant(access_token, refresh_token, life or _SHORT_LIFE, user_id, tuple(remarks))
+    return Grant(access_token, refresh_token, life, user_id, tuple(remarks))
 
 
 def _token(value: object) -> Secret | None:
-    return Secret(value) if isinstance(value, str) and _TOKEN.fullmatch(value) else None
+    return Secret(value) if isinstance(value, str) and is_token(value) else None
 
 
 def _life(value: object) -> timedelta | None:
-    """How long, from a number of seconds or its text."""
+    """Return how long, from a number of seconds or its text."""
     try:
         seconds = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0.0
     except (ValueError, OverflowError):
@@ -167,8 +180,11 @@ def _life(value: object) -> timedelta | None:
     return timedelta(seconds=seconds) if 0 < seconds <= _LONGEST_LIFE.total_seconds() else None
 
 
-def generation(grant: Grant, asked: datetime, before: Token | None = None) -> Token:
-    """The tokens to keep, counted from when they were `asked` for; what the answer leaves out stays as `before`."""
+def next_token(grant: Grant, asked: datetime, before: Token | None = None) -> Token:
+    """Return the tokens to keep, whose life counts from when they were `asked` for.
+
+    What the answer leaves out stays as it was `before`.
+    """
     refresh_token, refresh_issued_at = grant.refresh_token, None
     if refresh_token is None and before is not None and before.refresh_token is not None:
         refresh_token, refresh_issued_at = Secret(before.refresh_token), _refresh_issued(before)
@@ -188,12 +204,12 @@ def _refresh_issued(token: Token) -> datetime:
 
 
 def half_life(token: Token) -> datetime:
-    """When it is due for a refresh: half of its life is left to repeat what fails, and for clocks that are wrong."""
+    """Return when a refresh is due: half of its life is left to repeat what fails, and for clocks that are wrong."""
     if token.issued_at is None or token.issued_at >= token.expires_at:
         return token.expires_at - _USUAL_LIFE / 2
     return token.issued_at + (token.expires_at - token.issued_at) / 2
 
 
 def end_of_refresh(token: Token) -> datetime:
-    """Until when the refresh token can be used at most, if nothing is done."""
+    """Return until when the refresh token can be used at most, if nothing is done."""
     return min(_refresh_issued(token) + _LIFE_OF_REFRESH, _issued(token) + _IDLENESS)

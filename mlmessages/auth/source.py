@@ -1,23 +1,16 @@
-"""Who asks: where access tokens come from, and a text that does not show itself."""
+"""Where access tokens come from, and a text that does not show itself."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Mapping
 from typing import Final, Protocol, runtime_checkable
 
-from attrs import define
+from attrs import evolve
 
-from ..api.calls import Response
 from ..errors import AuthError
+from ..models import Token
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
-
-answers_awaited: Final[set[asyncio.Task[object]]] = set()
-"""Token requests that have left, until what they were answered is kept: to end the program now would lose the tokens.
-
-Each ends by itself within the timeout of its request."""
 
 
 class Secret(str):
@@ -31,93 +24,54 @@ class Secret(str):
         return "Secret('***')"
 
 
+def as_secret(text: str | None) -> Secret | None:
+    """Return `text` as a `Secret`; None stays None."""
+    return None if text is None else Secret(text)
+
+
+def is_token(value: object) -> bool:
+    """Return True for a text that can be a token: visible ASCII characters, 4,096 at most."""
+    return isinstance(value, str) and _TOKEN.fullmatch(value) is not None
+
+
+def concealed(token: Token) -> Token:
+    """Return `token` with both tokens as `Secret`s: the form in which this package holds them."""
+    return evolve(token, access_token=Secret(token.access_token), refresh_token=as_secret(token.refresh_token))
+
+
+def revealed(token: Token) -> Token:
+    """Return `token` with both tokens as plain texts: the form in which users get them, to keep or to send."""
+    refresh_token = None if token.refresh_token is None else str(token.refresh_token)
+    return evolve(token, access_token=str(token.access_token), refresh_token=refresh_token)
+
+
 @runtime_checkable
 class TokenSource(Protocol):
     """Where the client gets its access token, before every request.
 
-    One that has a method ``bind(http)`` too, plain or a coroutine, is given the client's `Http` when the client is
-    entered, and to its ``unbind(http)``, if there is one, again before it closes: what is under way may end there.
+    A source that has a method ``bind(http)`` too, plain or a coroutine, is given the client's way to post a form
+    (`token_endpoint.Http`) when the client is entered; and to its ``unbind(http)``, if there is one, again before the
+    client closes: what is under way may end there.
     """
 
     async def token(self) -> str:
-        """The current access token."""
+        """Return the current access token."""
         ...
 
     async def rejected(self, token: str) -> None:
-        """The server answered 401 to `token`: forget it, if it is still the current one. `token` is asked again."""
-        ...
+        """Forget `token`, which the server answered with 401, if it is still the current one.
 
-
-class Http(Protocol):
-    """A client's way to the token endpoint: its session, base URL and timeout; outside of the budget, not repeated."""
-
-    async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
-        """The answer, whatever its status, without anything of `form` in it; `base_url` instead of the client's.
-
-        Raises `NotSent` or `AnswerLost`.
+        Then `token()` is called again.
         """
         ...
 
-    @property
-    def record(self) -> TokenHistory:
-        """What the server made of the access tokens."""
-        ...
-
-
-class TokenHistory:
-    """What the server made of the last few access tokens: whether a 401 can be the fault of one."""
-
-    _MOST: Final = 8
-    _RECENT: Final = 600.0
-
-    def __init__(self) -> None:
-        self._known: dict[str, _Standing] = {}
-
-    def doubted(self, token: str) -> bool:
-        """True if it was answered 401 before."""
-        standing = self._known.get(token)
-        return standing is not None and standing.refused
-
-    def worked(self, token: str) -> bool:
-        """True if it was answered 2xx before."""
-        standing = self._known.get(token)
-        return standing is not None and standing.worked
-
-    def is_fine(self, token: str, now: float) -> bool:
-        """True if lately it was still taken in a request that left after a 401: that had another reason than it."""
-        standing = self._known.get(token)
-        return standing is not None and now - standing.taken_again < self._RECENT
-
-    def answered(self, token: str, status: int, *, doubted: bool, now: float) -> None:
-        """A request was answered at `now`, in seconds; `doubted`: what `doubted` said when it left."""
-        standing = self._known.get(token)
-        if standing is None:
-            if len(self._known) == self._MOST:
-                del self._known[next(iter(self._known))]
-            standing = self._known[token] = _Standing()
-        if status == 401:
-            standing.refused = True
-        elif 200 <= status < 300:
-            standing.worked = True
-            if doubted:
-                standing.taken_again = now
-
-
-@define
-class _Standing:
-    """What became of the requests with one token. `taken_again`: when one that left after a 401 was answered 2xx."""
-
-    worked: bool = False
-    refused: bool = False
-    taken_again: float = float("-inf")
-
 
 class StaticToken:
-    """One access token, which nobody renews. Raises `ValueError` if it cannot be one."""
+    """One access token, which is not renewed. Raises `ValueError` if the text cannot be one."""
 
     def __init__(self, token: str) -> None:
         token = Secret(token) if isinstance(token, str) else token  # before a traceback can show it
-        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        if not is_token(token):
             raise ValueError("an access token is a string of visible ASCII characters, without blanks or line breaks")
         self._token = token
 
@@ -125,21 +79,23 @@ class StaticToken:
         return "StaticToken(***)"
 
     async def token(self) -> str:
-        """The token."""
-        return self._token
+        """Return the token."""
+        return str(self._token)
 
     async def rejected(self, token: str) -> None:
-        """Nothing can be done: the same token again, which means `Unauthorized`."""
+        """Do nothing: the client gets the same token again, and raises `Unauthorized`."""
 
 
 async def current_token(source: TokenSource) -> Secret:
-    """The token of `source`, hidden; `AuthError` if it cannot stand in a header."""
-    token = await source.token()
-    if token.__class__ is not Secret:
-        token = Secret(token) if isinstance(token, str) else token  # before a traceback can show it
-    if not isinstance(token, Secret) or not _TOKEN.fullmatch(token):  # `str` would make a token of None too
+    """Return the token of `source`, hidden; raise `AuthError` if it cannot stand in a header."""
+    token = _concealed_text(await source.token())
+    if token is None or not is_token(token):
         raise AuthError(
             "the token source returned something that is not an access token: no text, empty, or with blanks or line"
             " breaks"
         )
     return token
+
+
+def _concealed_text(value: object) -> Secret | None:
+    return Secret(value) if isinstance(value, str) else None

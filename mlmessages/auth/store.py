@@ -1,4 +1,4 @@
-"""`FileTokenStore`: a seller's tokens in a file that nobody else can read, and that is never half written."""
+"""Where a seller's tokens are kept for all processes: `TokenStore`, and `FileTokenStore`, one private file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,34 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from ..errors import AuthError
-from ..files import FileLock, NotPrivate, read_private, reason, remove_abandoned, replace_private
+from ..files import FileLock, NotPrivate, PrivateBytes, read_private, reason, remove_abandoned, replace_private
 from ..models import Token
-from .source import Secret
+from .source import concealed
 
 T = TypeVar("T")
 
 _VERSION: Final = 1
-_MOMENTS: Final = ("expires_at", "issued_at", "refresh_issued_at", "refresh_sent_at")
+_MOMENTS: Final = ("expires_at", "issued_at", "refresh_issued_at", "refresh_sent_at", "refresh_refused_at")
+
+
+@runtime_checkable
+class TokenStore(Protocol):
+    """Where the tokens of one seller are kept, for all processes that use them."""
+
+    async def load(self) -> Token | None:
+        """Return the tokens that were saved last, or None; it may be called without the lock."""
+        ...
+
+    async def save(self, token: Token) -> None:
+        """Keep `token` with all its fields; when this returns it is durable. What it raises means: nothing changed."""
+        ...
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """Hold the store alone, across tasks and processes; what a dead process held is free."""
+        ...
 
 
 class FileTokenStore:
@@ -29,6 +46,9 @@ class FileTokenStore:
     Every error is an `AuthError` that names the file and says what to do: it cannot be read or written, others may read
     it, it is a symbolic link (which is not followed), or it is something else than such a file. No file is no token:
     `load` returns None. Beside it lies a lock file, ``….lock``, which stays.
+
+    On Windows 0600 means nothing: whoever may read the folder may read the file. Keep it in the user's profile, or take
+    the rights of others away from its folder.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -40,12 +60,12 @@ class FileTokenStore:
         return f"FileTokenStore({str(self._path)!r})"
 
     async def load(self) -> Token | None:
-        """The tokens as they were saved last; None if there is no file."""
+        """Return the tokens as they were saved last; None if there is no file."""
         return await _in_thread(self._load)
 
     async def save(self, token: Token) -> None:
         """Replace the file: when this returns, it survives a power cut. Until then the old one does."""
-        data = _written(token)
+        data = PrivateBytes(_written(concealed(token)))
         await _in_thread(lambda: self._save(data))
 
     def lock(self) -> AbstractAsyncContextManager[None]:
@@ -71,7 +91,7 @@ class FileTokenStore:
             )
         return token
 
-    def _save(self, data: bytes) -> None:
+    def _save(self, data: PrivateBytes) -> None:
         try:
             replace_private(self._path, data)
         except OSError as error:
@@ -99,7 +119,7 @@ class FileTokenStore:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """`work` off the event loop. Cancelled, it is finished all the same: whoever holds the lock gives it back then."""
+    """Do `work` off the event loop. Cancelled, it is finished all the same: the lock is given back only then."""
     working = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(working)
@@ -114,6 +134,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def _written(token: Token) -> bytes:
+    """Return the content of the file; a `Secret` stays one until it is part of it."""
     moments = {name: getattr(token, name) for name in _MOMENTS}
     value = {
         "version": _VERSION,
@@ -126,7 +147,7 @@ def _written(token: Token) -> bytes:
 
 
 def _read(body: bytes) -> Token | None:
-    """The token in the file; None where there is none. Nothing of it is quoted."""
+    """Return the token in the file; None where there is none."""
     try:
         value: Any = json.loads(body)
         if value["version"] > _VERSION:
@@ -136,8 +157,8 @@ def _read(body: bytes) -> Token | None:
             return None
         moments = {name: datetime.fromisoformat(value[name]) for name in _MOMENTS[1:] if value.get(name)}
         return Token(
-            Secret(value["access_token"]),
-            None if refresh_token is None else Secret(refresh_token),
+            value["access_token"],
+            refresh_token,
             datetime.fromisoformat(value["expires_at"]),
             user_id=value.get("user_id"),
             **moments,

@@ -19,7 +19,8 @@ import aiohttp
 from yarl import URL
 
 from ..api.calls import Body, Fault, Request, Response, Sink
-from ..auth.source import Secret, TokenHistory
+from ..auth.history import TokenHistory
+from ..auth.source import Secret
 from ..errors import AnswerLost, NotSent, TransportError
 
 MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer as decoded: a small gzip can be a large one

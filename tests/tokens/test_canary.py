@@ -14,7 +14,7 @@ from cases import case
 from edges.sockets import Answer, Wire, answering, client_at, repeating, saying, server, within
 from edges.test_canary import Heard, outputs
 from mlmessages import Limits, OAuthToken, Retry
-from mlmessages.auth import oauth
+from mlmessages.auth import grants, token_endpoint
 from mlmessages.errors import MessagesError
 from mlmessages.http.transport import Transport
 from mlmessages.models import Token
@@ -104,8 +104,8 @@ async def test_a_post_that_is_cancelled_tells_nothing(heard: Heard) -> None:
     async with server(answer, until=b"refresh_token=TG-canary-r") as wire:
         transport = Transport(wire.base_url, None, 8)
         await transport.open()
-        form = oauth.grants.refresh_form("1", SECRET, REFRESH)
-        posting = asyncio.ensure_future(oauth.granted(transport, form))
+        form = grants.refresh_form("1", SECRET, REFRESH)
+        posting = asyncio.ensure_future(token_endpoint.request_grant(transport, form))
         await arrived.wait()
         posting.cancel()
         with pytest.raises(asyncio.CancelledError) as cancelled:
@@ -127,7 +127,7 @@ async def test_a_redirect_of_the_token_endpoint_is_not_followed() -> None:
             transport = Transport(wire.base_url, None, 8)
             await transport.open()
             with pytest.raises(MessagesError, match="redirect"):
-                await oauth.granted(transport, oauth.grants.refresh_form("1", SECRET, REFRESH))
+                await token_endpoint.request_grant(transport, grants.refresh_form("1", SECRET, REFRESH))
             await transport.close()
         assert other.requests == []
     (request,) = wire.requests
@@ -146,8 +146,8 @@ async def test_a_dropped_post_is_sent_once() -> None:
     async with server(saying(b""), until=b"refresh_token=TG-canary-r") as wire:
         transport = Transport(wire.base_url, None, 8)
         await transport.open()
-        with pytest.raises(oauth.Lost):
-            await oauth.granted(transport, oauth.grants.refresh_form("1", SECRET, REFRESH))
+        with pytest.raises(token_endpoint.GrantLost):
+            await token_endpoint.request_grant(transport, grants.refresh_form("1", SECRET, REFRESH))
         await transport.close()
     assert len(wire.requests) == 1
 

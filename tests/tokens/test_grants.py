@@ -65,7 +65,7 @@ def test_no_answer_is_an_accident(value: Any) -> None:
         assert grant.access_token.isascii()
         assert grant.access_token.isprintable()
         assert timedelta(0) < grant.life <= timedelta(days=366)
-        token = grants.generation(grant, NOON, Token("a", "b", NOON, NOON, "9"))
+        token = grants.next_token(grant, NOON, Token("a", "b", NOON, NOON, "9"))
         assert token.refresh_token
         assert token.user_id
 
@@ -92,7 +92,7 @@ def test_what_is_no_answer_is_none(body: bytes) -> None:
 )
 def test_what_people_paste(pasted: str, code: str | None, state: str | None) -> None:
     """An address, a query or a code."""
-    found = grants.redirected(pasted)
+    found = grants.read_redirect(pasted)
     assert (found.code, found.state) == (code, state)
     assert "TG-1" not in repr(found)
 

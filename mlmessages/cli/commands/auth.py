@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hmac
 import json
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,12 +27,19 @@ from ..settings import BASE_URL, TOKEN_FILE, application, client_id
 from ..terminal import note
 
 if TYPE_CHECKING:
-    from ...auth.source import Http
-    from ...auth.store import FileTokenStore
+    from ...auth.grants import Redirect
+    from ...auth.source import Secret
+    from ...auth.store import FileTokenStore, TokenStore
+    from ...auth.token_endpoint import Http
     from ...models import Token
 
 REDIRECT_URI: Final = "MLMESSAGES_REDIRECT_URI"
-_SITES: Final = ("CBT", "MLA", "MLB", "MLM", "MLC", "MCO", "MLU", "MPE", "MEC", "MLV")
+_SITES: Final = (
+    *("CBT", "MLA", "MLB", "MLM", "MLC", "MCO", "MLU", "MPE", "MEC", "MLV"),
+    *("MCR", "MPA", "MRD", "MBO", "MPY", "MGT", "MHN", "MNI", "MSV"),
+)
+_HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+", re.ASCII)
+_LONGEST_SAID: Final = 200  # characters of what a server says
 _BEGIN_AGAIN: Final = "Begin again: mlmessages auth url"
 
 
@@ -41,36 +49,42 @@ class Pending:
 
     client_id: str
     redirect_uri: str
-    state: str = attrs.field(repr=False)
-    verifier: str = attrs.field(repr=False)
+    state: Secret = attrs.field(repr=False)
+    verifier: Secret = attrs.field(repr=False)
+
+    @classmethod
+    def new(cls, client_id: str, redirect_uri: str) -> Pending:
+        """Return one with a state and a verifier that cannot be guessed."""
+        from ...auth.source import Secret
+
+        return cls(client_id, redirect_uri, Secret(secrets.token_urlsafe(32)), Secret(secrets.token_urlsafe(64)))
 
     @staticmethod
     def path(token_file: Path) -> Path:
-        """Where it is kept."""
+        """Return where it is kept."""
         return token_file.with_name(token_file.name + ".pending")
 
     def save(self, token_file: Path) -> None:
-        """Keep it for `exchange`."""
+        """Keep it for `exchange`. Raises `OSError`."""
         from ...files import replace_private
 
         replace_private(self.path(token_file), json.dumps(attrs.asdict(self)).encode())
 
     @classmethod
     def load(cls, token_file: Path) -> Pending:
-        """What `url` kept; a `click.UsageError` if there is nothing."""
+        """Return what `url` kept; raise `click.UsageError` if there is nothing."""
+        from ...auth.source import Secret
         from ...files import read_private, reason
 
         path = cls.path(token_file)
         try:
-            value = json.loads(read_private(path))
-            if not all(isinstance(text, str) for text in value.values()):
-                raise ValueError
-            return cls(**value)
+            value = {name: Secret(text) for name, text in json.loads(read_private(path)).items()}
+            return cls(str(value["client_id"]), str(value["redirect_uri"]), value["state"], value["verifier"])
         except FileNotFoundError:
             raise click.UsageError(f"No consent was asked for with this token file. {_BEGIN_AGAIN}") from None
         except OSError as error:
             raise click.ClickException(f"{path.name} cannot be read: {reason(error)}. {_BEGIN_AGAIN}") from None
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise click.ClickException(f"{path.name} cannot be understood. {_BEGIN_AGAIN}") from None
 
 
@@ -136,8 +150,13 @@ def auth() -> None:
     metavar="SITE",
     help=f"The site of the seller's account: {', '.join(_SITES)}; CBT is Global Selling.",
 )
+@click.option(
+    "--host",
+    metavar="HOST",
+    help="The host where the seller agrees, such as auth.mercadolibre.com.ar, where the one of --site is wrong.",
+)
 @_token_file
-def url(token_file: Path, *, redirect_uri: str, site: str) -> None:
+def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> None:
     """Print the address where the seller agrees, and remember what must come back.
 
     Nothing is sent.
@@ -149,16 +168,18 @@ def url(token_file: Path, *, redirect_uri: str, site: str) -> None:
         raise click.UsageError(
             "--redirect-uri must be a URL without a fragment, as the application's settings have it."
         )
-    pending = Pending(client_id(), redirect_uri, secrets.token_urlsafe(32), secrets.token_urlsafe(64))
-    _writing(token_file, pending)
-    host = grants.HOSTS[site.upper()]
+    if host is not None and not _HOST.fullmatch(host):
+        raise click.UsageError("--host must be the name of a host alone, without https:// and without a path.")
+    pending = Pending.new(client_id(), redirect_uri)
+    _save_pending(token_file, pending)
+    host = host or grants.HOSTS[site.upper()]
     click.echo(grants.authorization_url(host, pending.client_id, redirect_uri, pending.state, pending.verifier))
     note(
         "Open it as the seller, agree, and give the address where the browser is sent then to: mlmessages auth exchange"
     )
 
 
-def _writing(token_file: Path, pending: Pending) -> None:
+def _save_pending(token_file: Path, pending: Pending) -> None:
     from ...files import reason
 
     try:
@@ -177,74 +198,106 @@ def exchange(token_file: Path, *, base_url: str) -> None:
 
     It is asked for, or read as one line from stdin.
     """
-    from ...auth import grants
-
     pending = Pending.load(token_file)
     id_, secret = application()
     if id_ != pending.client_id:
         raise click.UsageError(f"The consent was asked for by another application, {pending.client_id}.")
-    pasted = _pasted()
-    found = grants.redirected(pasted)
+    code = _code(_pasted(), pending)
+    token = run(_exchanged(base_url, token_file, pending, secret, code))
+    note("The tokens are kept.")
+    if sys.platform == "win32":
+        note("On Windows whoever may read the folder may read them: keep the file in your user profile.")
+    _print(token)
+
+
+def _pasted() -> Secret:
+    """Return what is pasted or piped in, hidden: it holds a code that is good for tokens."""
+    from ...auth.source import Secret
+
+    if sys.stdin.isatty():
+        return Secret(click.prompt("Address where the browser was sent (not shown)", hide_input=True, err=True))
+    return Secret(sys.stdin.readline(16384))
+
+
+def _code(pasted: Secret, pending: Pending) -> Secret:
+    """Return the code in what was pasted; what is wrong with it is a `click.ClickException`."""
+    from ...auth.grants import read_redirect
+
+    found = read_redirect(pasted)
     if found.error:
-        raise click.ClickException(f"The consent was not given: {one_line(found.error)[:100]}. {_BEGIN_AGAIN}")
+        raise click.ClickException(_not_given(found))
     if found.code is None:
         raise click.ClickException("There is no code in that: paste the whole address where the browser was sent.")
     if "://" in pasted or found.state is not None:
         state = found.state or ""
         if not hmac.compare_digest(state.encode(), pending.state.encode()):
             raise click.ClickException(
-                "The state in that address is not the one that was asked with: it is of another attempt, or of somebody"
-                f" else. {_BEGIN_AGAIN}"
+                "The state in that address is not the one that was asked with: it belongs to another attempt, or to"
+                f" another program. {_BEGIN_AGAIN}"
             )
-    form = grants.code_form(id_, secret, found.code, pending.redirect_uri, pending.verifier)
-    token = run(_exchanged(base_url, token_file, pending, form))
-    note("The tokens are kept.")
-    _print(token)
+    return found.code
 
 
-def _pasted() -> str:
-    if sys.stdin.isatty():
-        # Not shown: it holds a code that is good for tokens.
-        pasted: str = click.prompt("Address where the browser was sent (not shown)", hide_input=True, err=True)
-        return pasted.strip()
-    return sys.stdin.readline(16384).strip()
+def _not_given(found: Redirect) -> str:
+    """Return why the seller's consent did not come, and what to do."""
+    from ...auth.token_endpoint import hint_for
+
+    said = one_line(": ".join(part for part in (found.error, found.explanation) if part))[:_LONGEST_SAID].rstrip(".")
+    hint = hint_for(found.error, found.explanation)
+    return f"The consent was not given: {said}. {hint + ' ' if hint else ''}{_BEGIN_AGAIN}"
 
 
-async def _exchanged(base_url: str, token_file: Path, pending: Pending, form: dict[str, str]) -> Token:
-    from ...auth import grants
-    from ...auth.oauth import InvalidGrant, Lost, granted
+async def _exchanged(base_url: str, token_file: Path, pending: Pending, secret: Secret, code: Secret) -> Token:
+    from ...auth.grants import code_form
+    from ...auth.in_flight import uninterrupted
     from ...auth.store import FileTokenStore
-    from ...errors import AuthError
 
     store = FileTokenStore(token_file)
+    form = code_form(pending.client_id, secret, code, pending.redirect_uri, pending.verifier)
     async with _endpoint(base_url) as http, store.lock():
         before = await store.load()
-        _writing(token_file, pending)  # a code is for one use: if nothing can be written here, it is not spent
-        asked = datetime.now(UTC)
-        try:
-            grant = await granted(http, form)
-        except InvalidGrant as error:
-            raise AuthError(
-                f"the code was not taken: {error.said}. It is good for some minutes and for one use. {_BEGIN_AGAIN}"
-            ) from None
-        except Lost as error:
-            raise AuthError(f"no usable answer ({error.said}): the code may be spent. {_BEGIN_AGAIN}") from None
-        token = grants.generation(grant, asked)
-        if before is not None and before.user_id is not None and token.user_id not in (None, before.user_id):
-            raise AuthError(
-                f"{token_file.name} holds the tokens of seller {before.user_id}, and seller {token.user_id} has agreed:"
-                f" nothing was replaced. Name another token file. {_BEGIN_AGAIN}"
-            )
-        for remark in grant.remarks:
-            note(f"The answer is odd: {remark}.")
-        await store.save(token)
+        # A code is for one use: before it is spent, each file is written that has to be written afterwards.
+        _save_pending(token_file, pending)
+        if before is not None:
+            await store.save(before)
+        token = await uninterrupted(_granted(http, form, store, before))
     Pending.path(token_file).unlink(missing_ok=True)
     return token
 
 
+async def _granted(http: Http, form: dict[str, str], store: TokenStore, before: Token | None) -> Token:
+    """Spend the code, and keep what it brings."""
+    from ...auth.grants import next_token
+    from ...auth.in_flight import answer_awaited
+    from ...auth.source import revealed
+    from ...auth.token_endpoint import GrantLost, InvalidGrant, request_grant
+    from ...errors import AuthError
+
+    with answer_awaited():
+        asked = datetime.now(UTC)
+        try:
+            grant = await request_grant(http, form)
+        except InvalidGrant as error:
+            raise AuthError(
+                f"the code was not taken: {error.said}. It is good for some minutes and for one use. {_BEGIN_AGAIN}"
+            ) from None
+        except GrantLost as error:
+            raise AuthError(f"no usable answer ({error.said}): the code may be spent. {_BEGIN_AGAIN}") from None
+        token = next_token(grant, asked)
+        if before is not None and before.user_id is not None and token.user_id not in (None, before.user_id):
+            raise AuthError(
+                f"the token file holds the tokens of seller {before.user_id}, and seller {token.user_id} has agreed:"
+                f" nothing was replaced. Name another token file. {_BEGIN_AGAIN}"
+            )
+        for remark in grant.remarks:
+            note(f"The answer is odd: {remark}.")
+        await store.save(revealed(token))
+        return token
+
+
 @asynccontextmanager
 async def _endpoint(base_url: str) -> AsyncIterator[Http]:
-    """A way to the token endpoint, without a client."""
+    """Give a way to the token endpoint, without a client."""
     from ...api.arguments import base_url as checked
     from ...http.transport import Transport
 
@@ -279,7 +332,7 @@ def refresh(token_file: Path, *, base_url: str) -> None:
     Other processes that use the same file find the new ones there.
     """
     store = _store(token_file)
-    run(_loaded(store))  # before anybody is asked for a secret
+    run(_loaded(store))  # before a secret is asked for
     _print(run(_refreshed(base_url, store, *application())))
 
 
@@ -315,7 +368,7 @@ def _print(token: Token, *, as_json: bool = False) -> None:
     from ...auth import grants
 
     now, end = datetime.now(UTC), grants.end_of_refresh(token)
-    usable = token.refresh_token is not None and end > now
+    usable = token.refresh_token is not None and end > now and token.refresh_refused_at is None
     if as_json:
         click.echo(
             json.dumps(
@@ -325,6 +378,7 @@ def _print(token: Token, *, as_json: bool = False) -> None:
                     "refresh_due": _moment(grants.half_life(token)),
                     "refresh_token_until": _moment(end) if token.refresh_token is not None else None,
                     "refresh_unanswered_since": _moment(token.refresh_sent_at) if token.refresh_sent_at else None,
+                    "refresh_refused_at": _moment(token.refresh_refused_at) if token.refresh_refused_at else None,
                     "must_authorise_again": not usable,
                 }
             )
@@ -351,6 +405,8 @@ def _print(token: Token, *, as_json: bool = False) -> None:
 def _refresh_token(token: Token, end: datetime, now: datetime) -> str:
     if token.refresh_token is None:
         return "none: was the application granted offline_access?"
+    if token.refresh_refused_at is not None:
+        return f"refused by the server on {_moment(token.refresh_refused_at)}: it is spent or revoked"
     if end <= now:
         return f"ended on {_moment(end)}"
     return f"good until {_moment(end)} at the latest, if it is not used before"
