@@ -392,12 +392,20 @@ class FileLock:
         try:
             return open_private(self._path, os.O_RDWR | os.O_CREAT)
         except PermissionError:
-            # A umask that takes everything away leaves a file of mode 0 for a moment, and older versions for ever.
-            state = self._path.lstat()
-            if sys.platform == "win32" or not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
+            if not self._is_without_mode():
                 raise
             self._path.chmod(0o600)
             return open_private(self._path, os.O_RDWR | os.O_CREAT)
+
+    def _is_without_mode(self) -> bool:
+        """Return True for a file of ours that its umask has taken from us: for a moment, or by an older version."""
+        if sys.platform == "win32":
+            return False
+        try:
+            state = self._path.lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_mode & 0o600 != 0o600
 
     def _is_named(self, fd: int) -> bool:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import define
 
 
@@ -15,22 +17,22 @@ class TokenHistory:
         self._known: dict[str, _Standing] = {}
 
     def doubted(self, token: str) -> bool:
-        """True if it was answered 401 before."""
+        """Return True if it was answered 401 before."""
         standing = self._known.get(token)
         return standing is not None and standing.refused
 
     def worked(self, token: str) -> bool:
-        """True if it was answered 2xx before."""
+        """Return True if it was answered 2xx before."""
         standing = self._known.get(token)
         return standing is not None and standing.worked
 
     def is_fine(self, token: str, now: float) -> bool:
-        """True if lately it was still taken in a request that left after a 401: that had another reason than it."""
+        """Return True if it was lately taken in a request that left after a 401: that 401 had another reason."""
         standing = self._known.get(token)
         return standing is not None and now - standing.taken_again < self._RECENT
 
     def answered(self, token: str, status: int, *, doubted: bool, now: float) -> None:
-        """A request was answered at `now`, in seconds; `doubted`: what `doubted` said when it left."""
+        """Note that a request was answered at `now`, in seconds; `doubted`: what `doubted` said when it left."""
         standing = self._known.get(token)
         if standing is None:
             if len(self._known) == self._MOST:

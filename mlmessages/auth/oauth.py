@@ -328,8 +328,8 @@ class OAuthToken:
                     await self._save_unsaved(await self._load())
             except Exception as error:
                 _log.error(
-                    "THE NEW TOKENS COULD NOT BE SAVED (%s), and the client closes: unless this process uses them again,"
-                    " the seller has to authorise again",
+                    "THE NEW TOKENS COULD NOT BE SAVED (%s), and the client closes: with the end of this process they"
+                    " are lost, and the seller has to authorise again",
                     _in_words(error),
                 )
 
@@ -383,7 +383,7 @@ class OAuthToken:
         return token
 
     def _may_be_cured(self, token: str) -> bool:
-        """Return False if a refresh will not help: the last one did not, or the server takes this very token elsewhere."""
+        """Return False if a refresh will not help: the last one did not, or the server still takes this very token."""
         histories, now = [http.record for http in self._clients], asyncio.get_running_loop().time()
         if any(history.is_fine(token, now) for history in histories):
             return False

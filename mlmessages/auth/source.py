@@ -7,15 +7,17 @@ from typing import Final, Protocol, runtime_checkable
 
 from attrs import evolve
 
+from ..api.redacted import HiddenText
 from ..errors import AuthError
 from ..models import Token
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 
 
-class Secret(str):
-    """A text that a ``repr`` hides, alone and inside containers, log records and tracebacks with locals; `str` gives
-    it.
+class Secret(HiddenText):
+    """A token, a code or a client secret: a text that neither its repr nor a slice of it shows; `str` gives it.
+
+    So it stays hidden in containers, in log records, and in tracebacks with locals, also shortened ones.
     """
 
     __slots__ = ()

@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from ..escaping import one_line
 
 if TYPE_CHECKING:
-    from ..auth.source import TokenSource
+    from ..auth.source import Secret, TokenSource
     from ..client import MessagesClient
     from ..http.limits import Limits
     from ..http.retry import Retry
@@ -119,9 +119,11 @@ def patience() -> Retry:
     return Retry(attempts=9)
 
 
-def application() -> tuple[str, str]:
+def application() -> tuple[str, Secret]:
     """The client id and the client secret: from the environment, or asked for at the terminal."""
-    return client_id(), _asked(CLIENT_SECRET, "Client secret (not shown)", hide=True)
+    from ..auth.source import Secret
+
+    return client_id(), Secret(_asked(CLIENT_SECRET, "Client secret (not shown)", hide=True))
 
 
 def client_id() -> str:

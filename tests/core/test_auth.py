@@ -78,16 +78,20 @@ def test_any_object_with_the_two_coroutines_is_a_source() -> None:
 
 
 def test_a_secret_does_not_show_itself() -> None:
-    """A token is hidden in every repr, also inside of containers and objects; `str` alone gives it."""
+    """A token is hidden in every repr, slice and format, also inside of containers and objects; `str` alone gives it."""
     secret = asked(StaticToken(CANARY))
     for shown in (
         repr(secret),
         f"{[secret]}",
         f"{ {'token': secret} }",
         f"{secret!r}",
+        f"{secret}",
+        f"{secret:.20}",
+        repr(secret[:20]),
+        repr(list(secret)),
         repr(StaticToken(CANARY)),
         repr(vars(StaticToken(CANARY))),
     ):
         assert "canary" not in shown
-    assert str(secret) == f"{secret}" == CANARY
+    assert str(secret) == CANARY
     assert repr(pickle.loads(pickle.dumps(secret))) == repr(secret)

@@ -206,9 +206,8 @@ def test_a_file_system_without_modes_is_told_once(
     fstat = os.fstat
 
     def wide(fd: int) -> os.stat_result:
-        state = list(fstat(fd))
-        state[0] |= 0o777
-        return os.stat_result(state)
+        mode, *others = fstat(fd)
+        return os.stat_result((int(mode) | 0o777, *others))
 
     monkeypatch.setattr(os, "fchmod", refusing(errno.EPERM))
     monkeypatch.setattr(os, "fstat", wide)

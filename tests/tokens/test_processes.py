@@ -97,7 +97,7 @@ def test_killed_at_every_step_of_a_refresh(file: Path, server: Server) -> None:
     sandbox = server.sandbox
     names, lost = [], []
     with ExitStack() as stack:
-        waiting = iter([])
+        waiting: Iterator[subprocess.Popen[str]] = iter([])
         for step in range(1, STEPS + 1):
             if step % 4 == 1:  # some at once: what takes time is that they start
                 waiting = iter(
