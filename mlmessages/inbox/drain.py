@@ -108,6 +108,8 @@ class InboxDrain:
             news = await self._next()
         except Exception:
             await self.aclose()
+            if self._left:  # whatever failed because of that
+                raise self._end() from None
             raise
         finally:
             self._busy = False

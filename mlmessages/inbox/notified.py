@@ -15,9 +15,9 @@ from typing import Final
 from attrs import define
 
 from ..api import convert
-from ..api.notifications import Notification
+from ..api.notifications import TOPICS, Notification
 from ..conversations.reader import Reader
-from ..errors import AuthError, MessagesError, NotFound, RateLimited, TransportError, Unauthorized
+from ..errors import AuthError, MessagesError, RateLimited, TransportError, Unauthorized
 from ..events import ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.pipeline import RequestCount
@@ -53,9 +53,15 @@ class Doorbell:
         self._warned_at = float("-inf")
 
     async def take(self, notification: Notification) -> None:
-        """One durable insert; a message that is known, or was named before, changes nothing. Raises `JournalError`."""
+        """Ring, and write down the message that is named, durably. Raises `JournalError`.
+
+        A receipt, another topic, and a message that is known or was named before change nothing.
+        """
+        if notification.is_receipt or notification.topic not in TOPICS:
+            return
         id_ = notification.message_id
-        if id_ is None or notification.is_receipt:
+        if id_ is None:  # it names a conversation, or something that is not documented: a listing shows what it means
+            self._ring()
             return
         taking = asyncio.create_task(self._take(id_))
         self._taking.add(taking)
@@ -77,6 +83,9 @@ class Doorbell:
                 self.pending.setdefault(id_, _Check(now + CHECKED_AFTER))
         else:
             return
+        self._ring()
+
+    def _ring(self) -> None:
         self.rung = True
         if self.listener is not None:
             self.listener()
@@ -106,6 +115,11 @@ class MissingMessageCheck:
         self._period = limits.period
         self._most = max(1, int(limits.reads * _SHARE))  # requests in a period
         self._sent: deque[float] = deque(maxlen=self._most)  # when the last ones were
+
+    @property
+    def pace(self) -> float:
+        """Seconds between two requests that keep to the share of the budget."""
+        return self._period / self._most
 
     async def run(self) -> None:
         """For ever. Raises `JournalError`."""
@@ -142,15 +156,13 @@ class MissingMessageCheck:
         tally = RequestCount()
         try:
             message = await self._reader.message(id_, tally)
-            if message.pack_id is None:
-                raise NotFound(404, message="the message names no pack")
         except (TransportError, RateLimited, AuthError, Unauthorized):
             check.due = asyncio.get_running_loop().time() + CHECKED_AFTER  # says nothing about the message
         except MessagesError as error:
             await self._again(id_, check, error)
         else:
             unread = not message.is_from(self._reader.seller_id)
-            news = NewMessages(message.pack_id, (message,), frozenset([message.id] if unread else []), None)
+            news = NewMessages(message.pack_id or "", (message,), frozenset([message.id] if unread else []), None)
             await to_the_end(self._keep(id_, news, StoredMessage(message.id, convert.dump_raw(message.raw), unread)))
         finally:
             self._sent.extend([asyncio.get_running_loop().time()] * tally.requests)

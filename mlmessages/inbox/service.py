@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from typing import Final
 
@@ -243,20 +243,29 @@ class Service:
     # -- what was missed --
 
     async def _take_missed(self, app_id: str) -> None:
-        seller_id, topic = self._reader.seller_id, self._reader.topic
         while True:
-            tally = RequestCount()
             try:
-                async for notification in self._reader.missed(app_id, topic, tally):
-                    if notification.user_id in (None, seller_id):
-                        await self._doorbell.take(notification)
+                await self._take_missed_once(app_id)
             except JournalError:
                 raise
             except MessagesError as error:
-                _log.warning("the missed notifications cannot be had: %s", error)
-            finally:
-                self._intake.count(tally)
+                _log.warning("the missed notifications cannot be read: %s", error)
             await asyncio.sleep(_MISSED_EVERY)
+
+    async def _take_missed_once(self, app_id: str) -> None:
+        """Take what is missed by now, page after page, with a pause after each: the feed may be long, or endless."""
+        seller_id, topic = self._reader.seller_id, self._reader.topic
+        tally, taken = RequestCount(), 0
+        try:
+            async with aclosing(self._reader.missed(app_id, topic, tally)) as missed:
+                async for notification in missed:
+                    if notification.user_id in (None, seller_id):
+                        await self._doorbell.take(notification)
+                    if tally.requests > taken:
+                        await asyncio.sleep((tally.requests - taken) * self._checks.pace)
+                        taken = tally.requests
+        finally:
+            self._intake.count(tally)
 
 
 @contextmanager
