@@ -15,7 +15,7 @@ from typing import Final
 from attrs import define
 
 from ..api import convert
-from ..api.notifications import TOPICS, Notification
+from ..api.notifications import Notification
 from ..conversations.reader import Reader
 from ..errors import AuthError, MessagesError, RateLimited, TransportError, Unauthorized
 from ..events import ParkEvent, extra
@@ -57,7 +57,7 @@ class Doorbell:
 
         A receipt, another topic, and a message that is known or was named before change nothing.
         """
-        if notification.is_receipt or notification.topic not in TOPICS:
+        if not notification.is_news:
             return
         id_ = notification.message_id
         if id_ is None:  # it names a conversation, or something that is not documented: a listing shows what it means

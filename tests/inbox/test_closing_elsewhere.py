@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from cases import case
-from mlmessages import Inbox, MessagesClient
+from mlmessages import Inbox, MessagesClient, failpoints
 from mlmessages.errors import MessagesError
 from mlmessages.testing import DROP, EXECUTE, HANG, Behaviour, Sandbox, on
+from mlmessages.testing.clock import VirtualClockLoop
 from worlds import client_of, on_virtual_clock
 
 RULES = {
@@ -57,3 +58,40 @@ async def test_a_consumer_that_waits_is_not_cancelled(waits_for: str, closed: st
         if closed == "inbox":
             assert isinstance(ended[0], RuntimeError)
             assert str(ended[0]) == "the inbox is closed"
+
+
+@case("P3")
+@on_virtual_clock
+async def test_a_store_that_is_slower_than_the_grace_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drain is closed while the disk takes ten seconds to keep an answer: it is kept, and delivered by the next one."""
+    sandbox, loop = Sandbox(packs=1), asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    reached, released = asyncio.Event(), threading.Event()
+    places: list[str] = []
+
+    def slow(name: str) -> None:
+        places.append(name)
+        if name == "before commit" and "read" in places and not released.is_set():
+            loop.call_soon_threadsafe(reached.set)
+            released.wait()
+
+    async with client_of(sandbox) as client, Inbox(client, tmp_path / "inbox.db") as inbox:
+        monkeypatch.setattr(failpoints, "hook", slow)
+        drain = inbox.drain()
+        waiting = asyncio.ensure_future(anext(drain))
+        await reached.wait()
+        closing = asyncio.ensure_future(drain.aclose())
+        await asyncio.sleep(0)
+        loop.jump(10)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not closing.done()
+        released.set()
+        await closing
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        delivered = [delivery async for delivery in inbox.drain()]
+    assert [delivery.pack_id for delivery in delivered] == sandbox.pack_ids()
+    assert sandbox.count("mark") == 1

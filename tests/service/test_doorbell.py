@@ -38,6 +38,7 @@ def of(sandbox: Sandbox, kind: str) -> list[Entry]:
         {"resource": "//evil.example/x"},
         {"resource": None},
         {"actions": [], "resource": None},
+        {"actions": ["updated"], "resource": None},
         {"topic": "marketplace_messages", "resource": "/orders/1"},
     ],
     ids=str,

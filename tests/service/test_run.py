@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from itertools import pairwise
@@ -13,7 +14,9 @@ import pytest
 
 from cases import case
 from mlmessages import Limits, Notification
+from mlmessages.conversations import backlog
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
+from mlmessages.inbox.ingest import NewMessages
 from mlmessages.journal.sqlite import contents
 from mlmessages.testing import DROP, EXECUTE, MARK_ALL, SNAPSHOT, Entry, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock
@@ -611,3 +614,20 @@ async def test_a_hidden_pack_is_looked_at_again_when_a_notification_names_it(
         assert inbox.report.parked == ()
     assert handler.taken == [hidden]
     assert sandbox.unread == 0
+
+
+@case("P3")
+@on_virtual_clock
+async def test_a_service_does_not_keep_the_conversations_that_are_done(
+    inbox_of: Any, handler: Any, running: Any
+) -> None:
+    """It goes on for months: what was read, delivered and acknowledged is in the journal alone."""
+    sandbox = Sandbox(packs=300)
+    async with inbox_of(sandbox) as inbox, running(inbox, handler):
+        await later(200)
+        assert len(handler.taken) == 300
+        gc.collect()
+        assert [kept for kept in gc.get_objects() if isinstance(kept, backlog.Pack)] == []
+        handler.deliveries.clear()
+        gc.collect()
+        assert [kept for kept in gc.get_objects() if isinstance(kept, NewMessages)] == []
