@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from itertools import pairwise
 from typing import Any
 
@@ -141,7 +140,9 @@ async def test_pages_of_missed_notifications_may_be_shorter_than_asked(
 ) -> None:
     """The next page begins behind what was given, not behind what was asked for."""
     sandbox = Sandbox(packs=0)
-    rows = [{"topic": "marketplace_messages", "resource": f"m{n}", "user_id": 700100200, "_id": str(n)} for n in range(25)]
+    rows = [
+        {"topic": "marketplace_messages", "resource": f"m{n}", "user_id": 700100200, "_id": str(n)} for n in range(25)
+    ]
 
     def page(offset: int) -> Reply:
         return Reply(200, {"messages": rows[offset : offset + 10]})
