@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from ..inbox.inbox import Delivery
     from ..models import ConversationStatus, Message
 
 
@@ -20,6 +21,16 @@ def write(value: object) -> None:
 def line(value: object) -> bytes:
     """`value` as one line of a file."""
     return json.dumps(value, ensure_ascii=True).encode() + b"\n"
+
+
+def delivery(value: Delivery) -> dict[str, object]:
+    """Return what `drain` writes and `serve` hands over."""
+    return {
+        "pack_id": value.pack_id,
+        "redelivered": value.redelivered,
+        "status": status(value.status),
+        "messages": messages(value.messages, value.unread),
+    }
 
 
 def messages(rows: Iterable[Message], unread: Collection[Message]) -> list[dict[str, object]]:

@@ -140,13 +140,7 @@ class _Draining:
 
     async def _keep(self, delivery: Delivery) -> None:
         """Write a line; it is on the disk before it is acknowledged."""
-        line = {
-            "pack_id": delivery.pack_id,
-            "redelivered": delivery.redelivered,
-            "status": json_lines.status(delivery.status),
-            "messages": json_lines.messages(delivery.messages, delivery.unread),
-        }
-        self._file.append(json_lines.line(line))
+        self._file.append(json_lines.line(json_lines.delivery(delivery)))
         self._file.sync()  # not in a thread: a Ctrl-C could not wait for that one
         self._conversations += 1
         self._messages += len(delivery.messages)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shlex
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
-from ...escaping import one_line
-from .. import json_lines
+from ..handlers import HandlerContext, NotTaken, to_command, to_url
 from ..interruptible import run
-from ..settings import Settings, check_folder, patience, with_settings
+from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, check_folder, patience, with_settings
 from ..terminal import counted, not_opened, note
 
 if TYPE_CHECKING:
@@ -24,18 +21,9 @@ if TYPE_CHECKING:
     from ...inbox.drain import Delivery
     from ...inbox.inbox import Inbox
 
-SECRET: Final = "MLMESSAGES_NOTIFICATION_SECRET"  # noqa: S105 - the name of the variable
 APP_ID: Final = "MLMESSAGES_APP_ID"
 _GRACE: Final = 20.0  # seconds after Ctrl-C: longer than a service's own
 _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
-
-Handler: TypeAlias = Callable[["Delivery"], Awaitable[None]]
-HandingOver: TypeAlias = Callable[[], AbstractAsyncContextManager[Handler]]
-
-
-class NotTaken(Exception):
-    """The command, or whoever is behind the URL, did not take a delivery; it comes again."""
-
 
 @click.command(short_help="Run as a service: hand each delivery to a command, or post it to a URL.")
 @click.option(
@@ -46,7 +34,20 @@ class NotTaken(Exception):
     help="What is owed; one file a seller. Keep it.",
 )
 @click.option("--exec", "command", metavar="COMMAND", help="A program and its arguments; no shell reads them.")
-@click.option("--forward", metavar="URL", help="https, or this machine.")
+@click.option(
+    "--pass-env",
+    "passed_on",
+    multiple=True,
+    metavar="NAME",
+    help="Pass this variable on to the command, although it holds a secret.",
+)
+@click.option(
+    "--forward",
+    envvar=FORWARD,
+    show_envvar=True,
+    metavar="URL",
+    help="Post to this URL: https, or http on this machine. A URL with a key belongs in the variable.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where notifications are taken.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: a free one."
@@ -75,7 +76,7 @@ class NotTaken(Exception):
     default=300.0,
     show_default=True,
     metavar="S",
-    help="Seconds that one delivery may take; then the command is killed.",
+    help="Seconds that one delivery may take; then the command is killed, with all that it has started.",
 )
 @click.option("--retry-dead", is_flag=True, help="Hand over again what was given up before.")
 @with_settings
@@ -84,6 +85,7 @@ def serve(
     *,
     journal: Path,
     command: str | None,
+    passed_on: tuple[str, ...],
     forward: str | None,
     host: str,
     port: int,
@@ -106,12 +108,20 @@ def serve(
     The exit code 0, or a 2xx status, is the acknowledgement. Anything else: the delivery comes again, later each time,
     for some hours; then it stays in the journal as a dead letter.
 
+    The command gets the environment without the token, the client secret, the notification secret and the database's
+    URL and key, and a process group of its own: Ctrl-C lets it end its work.
+
     Notifications are taken at http://HOST:PORT/notifications/SECRET, where SECRET is in MLMESSAGES_NOTIFICATION_SECRET:
     put a proxy that ends TLS before it. Ctrl-C and SIGTERM end the service in good order.
     """
+    if command is not None and _from_environment("forward"):
+        forward = None
     if (command is None) == (forward is None):
         raise click.UsageError("one of --exec and --forward")
-    handing_over = _exec(command, timeout) if command is not None else _forward(forward or "", timeout)
+    if command is not None:
+        handler = to_command(command, timeout, passed_on)
+    else:
+        handler = to_url(forward or "", timeout)
     secret = None if no_notifications else _secret()
     if secret is not None and app_id is None:
         missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
@@ -128,7 +138,7 @@ def serve(
         _serve(
             client=client,
             inbox=inbox,
-            handing_over=handing_over,
+            handler=handler,
             secret=secret,
             app_id=app_id,
             host=host,
@@ -145,7 +155,7 @@ async def _serve(
     *,
     client: MessagesClient,
     inbox: Inbox,
-    handing_over: HandingOver,
+    handler: Callable[[], HandlerContext],
     secret: str | None,
     app_id: str | None,
     host: str,
@@ -162,12 +172,12 @@ async def _serve(
             note(f"{counted(await inbox.retry_dead_letters(), 'dead message')} will be handed over again.")
         elif dead := await inbox.dead_letters():
             note(f"{counted(len(dead), 'conversation')} with dead letters in the journal: see --retry-dead.")
-        hand_over = await stack.enter_async_context(handing_over())
+        hand_over = await stack.enter_async_context(handler())
 
-        async def handler(delivery: Delivery) -> None:
+        async def tell_refusals(delivery: Delivery) -> None:
             try:
                 await hand_over(delivery)
-            except NotTaken as error:  # its words are ours; of other exceptions nobody knows
+            except NotTaken as error:  # its text is ours; that of other exceptions may quote a buyer
                 note(f"Pack {delivery.pack_id} was not taken: {error}")
                 raise
 
@@ -176,119 +186,25 @@ async def _serve(
                 taking = web.serve(inbox, secret=secret, application_id=app_id, host=host, port=port)
                 root = await stack.enter_async_context(taking)
             except ValueError as error:
-                raise click.UsageError(f"{SECRET} or --app-id: {error}") from None
+                raise click.UsageError(f"{NOTIFICATION_SECRET} or --app-id: {error}") from None
             except OSError as error:
                 raise not_opened(host, port, error) from None
-            note(f"Notifications are taken at {root}/notifications/SECRET (of {SECRET}).")
+            note(f"Notifications are taken at {root}/notifications/SECRET (of {NOTIFICATION_SECRET}).")
         note(f"Serving seller {inbox.seller_id}; Ctrl-C ends it.")
         try:
-            await inbox.run(handler, interval=interval, app_id=app_id)
+            await inbox.run(tell_refusals, interval=interval, app_id=app_id)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
 
+def _from_environment(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.ENVIRONMENT
+
+
 def _secret() -> str:
-    secret = os.environ.get(SECRET)
+    secret = os.environ.get(NOTIFICATION_SECRET)
     if not secret:
         raise click.UsageError(
-            f"There is no secret path: set {SECRET}, for instance to what {_AN_EXAMPLE} prints; or --no-notifications"
+            f"There is no secret path: set {NOTIFICATION_SECRET}, for instance to what {_AN_EXAMPLE} prints; or --no-notifications"
         )
     return secret
-
-
-def _as_json(delivery: Delivery) -> bytes:
-    return json_lines.line(
-        {
-            "pack_id": delivery.pack_id,
-            "redelivered": delivery.redelivered,
-            "status": json_lines.status(delivery.status),
-            "messages": json_lines.messages(delivery.messages, delivery.unread),
-        }
-    )
-
-
-# -- to a command ------------------------------------------------------------------------------------------------------
-
-
-def _exec(command: str, timeout: float) -> HandingOver:
-    arguments = _split(command)
-
-    @asynccontextmanager
-    async def handing_over() -> AsyncIterator[Handler]:
-        async def hand_over(delivery: Delivery) -> None:
-            await _told(arguments, _as_json(delivery), timeout)
-
-        yield hand_over
-
-    return handing_over
-
-
-def _split(command: str) -> list[str]:
-    try:
-        arguments = shlex.split(command, posix=os.name != "nt")
-    except ValueError as error:
-        raise click.UsageError(f"--exec: {error}") from None
-    if not arguments:
-        raise click.UsageError("--exec: there is no command")
-    if os.name == "nt":
-        arguments = [each.strip('"') for each in arguments]
-    if shutil.which(arguments[0]) is None:  # before anything is marked that nobody would be handed
-        raise click.UsageError(f"--exec: there is no program {one_line(arguments[0])} that can be run")
-    return arguments
-
-
-async def _told(arguments: list[str], line: bytes, seconds: float) -> None:
-    """Run the command with `line` as its input; `NotTaken` unless its exit code is 0."""
-    # Its output is ours; the secret path is none of its business.
-    environment = {name: value for name, value in os.environ.items() if name != SECRET}
-    try:
-        process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, env=environment)
-    except OSError as error:
-        raise NotTaken(error.strerror) from None
-    try:
-        async with asyncio.timeout(seconds):
-            await process.communicate(line)
-    except TimeoutError:
-        raise NotTaken("it took too long") from None
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if process.returncode:
-        raise NotTaken(f"exit code {process.returncode}")
-
-
-# -- to a URL ----------------------------------------------------------------------------------------------------------
-
-
-def _forward(url: str, timeout: float) -> HandingOver:
-    from ...api.arguments import base_url
-
-    try:
-        base_url(url.partition("?")[0])
-    except ValueError as error:
-        raise click.UsageError(f"--forward: {str(error).replace('base_url', 'the URL')}") from None
-
-    @asynccontextmanager
-    async def handing_over() -> AsyncIterator[Handler]:
-        import aiohttp
-
-        limit = aiohttp.ClientTimeout(total=timeout)
-        async with aiohttp.ClientSession(
-            timeout=limit, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-        ) as session:
-
-            async def hand_over(delivery: Delivery) -> None:
-                body, headers = _as_json(delivery), {"Content-Type": "application/json"}
-                try:
-                    async with session.post(url, data=body, headers=headers, allow_redirects=False) as answer:
-                        status = answer.status
-                except (aiohttp.ClientError, OSError) as error:
-                    raise NotTaken(type(error).__name__) from None
-                if not 200 <= status < 300:
-                    raise NotTaken(f"status {status}")
-
-            yield hand_over
-
-    return handing_over
