@@ -80,7 +80,7 @@ def _explained(error: MessagesError) -> str:
     """What went wrong and what to do, on one line: some of it was written by the server."""
     said = str(error) or type(error).__name__
     if error.hint and error.hint not in said:
-        said = f"{said}. {error.hint}"
+        said = f"{said.rstrip('.')}. {error.hint}"
     return one_line(said)
 
 

@@ -10,22 +10,25 @@ import click
 
 from ..escaping import one_line
 from .blocking import read_stdin
+from .input_text import Decoder
 
 _BLOCK: Final = 1 << 16
-_LONGEST: Final = 10_000  # bytes of a line: whatever that is, it is no list
+_LONGEST: Final = 10_000  # characters of a line: a file with a longer one is no list of ids
 
 
 class _Reading:
-    """Lines that come in pieces; a wrong one is a `click.UsageError` with its number."""
+    """Lines that come in pieces of bytes; a wrong one is a `click.UsageError` with its number."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._number = 0
-        self._rest = b""
+        self._rest = ""
+        self._decoder = Decoder()
 
     def feed(self, piece: bytes) -> Iterator[str]:
-        """The ids of the lines that `piece` completes; an empty one completes the last line."""
-        *lines, self._rest = (self._rest + piece).split(b"\n") if piece else (self._rest, b"")
+        """Yield the ids of the lines that `piece` completes; an empty one completes the last line."""
+        lines = (self._rest + self._decoder.feed(piece)).split("\n")
+        self._rest = lines.pop() if piece else ""
         for line in lines:
             self._number += 1
             if pack_id := self._pack_id(line):
@@ -34,21 +37,19 @@ class _Reading:
             self._number += 1
             self._refuse(self._rest)
 
-    def _pack_id(self, line: bytes) -> str | None:
+    def _pack_id(self, line: str) -> str | None:
         from ..api.arguments import check_id
 
-        if self._number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        word = line.partition(b"#")[0].strip()
+        word = line.partition("#")[0].strip()
         if not word:
             return None
         try:
-            return check_id("pack_id", word.decode("ascii"))
+            return check_id("pack_id", word)
         except ValueError:
             self._refuse(word)
 
-    def _refuse(self, word: bytes) -> NoReturn:
-        shown = one_line(word[:100].decode(errors="replace"))[:40]
+    def _refuse(self, word: str) -> NoReturn:
+        shown = one_line(word[:100])[:40]
         raise click.UsageError(f"line {self._number:,} of {self._name} is no pack id: {shown!r}")
 
 

@@ -14,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from ..escaping import one_line
+from .input_text import NotText, decode
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..auth.source import Secret, TokenSource
@@ -167,14 +169,17 @@ def _renewed(file: Path) -> TokenSource:
 
 
 def _token_in(file: Path) -> str:
+    name = one_line(click.format_filename(file))
     try:
-        token = file.read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError:
-        token = ""
+        token = decode(file.read_bytes()).strip()
+    except NotText as error:
+        raise click.UsageError(f"The token file is no text: {error}: {name}") from None
     except OSError as error:
-        raise click.UsageError(
-            f"The token file cannot be read: {error.strerror}: {click.format_filename(file)}"
-        ) from None
+        raise click.UsageError(f"The token file cannot be read: {error.strerror}: {name}") from None
     if not token:
-        raise click.UsageError(f"The token file is no text with a token in it: {click.format_filename(file)}")
+        raise click.UsageError(f"The token file is empty: {name}")
+    if not token.startswith("{") and not (token.isascii() and token.isprintable() and " " not in token):
+        raise click.UsageError(f"The token file has something else than a token in it: {name}")
+    if os.name == "posix" and not token.startswith("{") and file.stat().st_mode & 0o077:
+        note(f"Others on this machine may read or replace the token file: chmod 600 {name}")
     return token

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from cli.conftest import (
     KilledAt,
     Serve,
+    Slow,
     environment,
     interrupted_by_a_line,
     json_lines,
@@ -27,6 +31,8 @@ from cli.conftest import (
 )
 from mlmessages.journal.sqlite import contents
 from mlmessages.testing import DROP, EXECUTE, HANG, Behaviour, Delay, Message, Pack, Reply, Server, on
+from needs import needs
+from service.programs import until
 
 SMALL = [Pack("11", messages=3), Pack("12", messages=1, status="blocked", substatus="blocked_by_claim"), Pack("13")]
 
@@ -101,6 +107,35 @@ def test_killed_anywhere_it_goes_on_and_loses_nothing(serve: Serve, tmp_path: Pa
         ids = set(delivered([line]))
         assert line["redelivered"] or not ids & seen
         seen |= ids
+
+
+@case("K31")
+@needs("signals")
+def test_after_sigterm_the_next_run_does_not_wait(serve: Serve, tmp_path: Path):
+    """As Ctrl-C: what had left is answered and kept, so that no request is of unknown outcome."""
+    server = serve(40, behaviour=Behaviour(latency=Slow(0.1)))
+    with started(*arguments(tmp_path, "--concurrency", "2"), server=server) as process:
+        until(lambda: server.sandbox.count("mark") >= 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert "run the same command again" in said
+    found = json.loads(run("journal", str(tmp_path / "j.db"), "--json").stdout)
+    assert found["being_read"] == []
+    assert found["waiting"] == []
+
+
+@case("N5")
+def test_a_dash_is_no_file(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Misuse: standard output cannot be made durable, and no file called - is made."""
+    monkeypatch.chdir(tmp_path)
+    server = serve(1)
+    result = run("drain", "--journal", "j.db", "--out", "-", server=server)
+    assert result.exit_code == 2
+    assert "--out must be a file, not -" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert not server.sandbox.log
 
 
 def test_a_line_is_on_the_disk_before_it_is_acknowledged(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cases import case
 from cli.conftest import (
     PROGRAM,
     KilledAt,
@@ -33,6 +34,7 @@ from cli.conftest import (
 )
 from mlmessages import Retry
 from mlmessages.testing import HANG, Behaviour, Message, Pack, RateWindow, Reply, Sandbox, on
+from needs import needs
 
 
 def write_ids(folder: Path, ids: Iterable[str]) -> Path:
@@ -269,6 +271,44 @@ def test_lists_of_every_make_are_read(serve: Serve, tmp_path: Path):
     assert result.exit_code == 0
     assert "3 of 3 conversations" in result.stderr
     assert asked(server.sandbox) == {"11": 1, "12": 1, "13": 1}
+
+
+@case("K36")
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("piped_in", [True, False])
+def test_lists_that_powershell_wrote_are_read(serve: Serve, tmp_path: Path, encoding: str, piped_in: bool):
+    """UTF-16 with its mark, from a file and from standard input."""
+    server = serve([Pack("11"), Pack("12")])
+    data = "\ufeff11\r\n# são\r\n12\r\n".encode(encoding)
+    (tmp_path / "packs.txt").write_bytes(data)
+    args = ["fetch", "--packs", "-" if piped_in else str(tmp_path / "packs.txt"), "--out", str(tmp_path / "o.jsonl")]
+    done = subprocess.run(
+        [*PROGRAM, *args],
+        input=data,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env=environment(**settings_for(server)),
+    )
+    assert done.returncode == 0, done.stderr
+    assert asked(server.sandbox) == {"11": 1, "12": 1}
+
+
+@case("K31")
+@needs("signals")
+def test_sigterm_says_how_to_go_on(serve: Serve, tmp_path: Path):
+    """As Ctrl-C: exit code 130, how much is in the file, and whole lines."""
+    slow = Slow(0.1)
+    server = serve(30, behaviour=Behaviour(latency=slow))
+    write_ids(tmp_path, server.sandbox.pack_ids())
+    with started(*arguments(tmp_path, "--concurrency", "1"), server=server) as process:
+        read_until(process, " a second")
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert "Run the same command again" in said
+    assert 0 < len(json_lines(tmp_path / "o.jsonl")) < 30
 
 
 def test_a_list_without_ids_is_no_work(serve: Serve, tmp_path: Path):

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.conftest import Serve, environment, piped, run
+from cases import case
+from cli.conftest import PROGRAM, Serve, environment, piped, run, settings_for
+from mlmessages.cli.app import cli
+from mlmessages.cli.installing import how_to_install
+from mlmessages.errors import AuthError
 from mlmessages.testing import Reply, on
+from needs import needs
 
 COMMANDS = ["demo", "unread", "messages", "drain", "journal", "fetch", "report", "sandbox"]
 
@@ -73,7 +78,8 @@ def test_without_the_extra_one_line_says_what_to_install(missing: str):
     result = python(f"import sys; sys.modules[{missing!r}] = None; from mlmessages.cli import main; main()")
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
-    assert "pip install 'mlmessages[cli]'" in result.stderr
+    assert how_to_install("mlmessages[cli]") in result.stderr
+    assert sys.executable in result.stderr
     assert missing in result.stderr
 
 
@@ -193,3 +199,68 @@ def test_it_is_also_a_module():
     assert result.stdout.startswith(b"Usage: mlmessages ")
     other = subprocess.run([sys.executable, "-m", "mlmessages", "--help"], capture_output=True, check=True)
     assert other.stdout == result.stdout
+
+
+@case("N5")
+@needs("signals")
+@pytest.mark.parametrize(
+    "args", [["demo", "--packs", "1"], ["--help"], ["--version"], ["sandbox", "--packs", "1"]], ids=str
+)
+def test_a_closed_standard_output_is_one_line(args: list[str]):
+    """Exit code 1 and why, and no traceback: what was to be written there is not lost without a word."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: standard output is closed"
+    assert "Traceback" not in done.stderr
+
+
+@case("N5")
+@needs("signals")
+def test_what_writes_nothing_there_needs_no_standard_output(serve: Serve, tmp_path: Path):
+    """A drain with all three streams closed is done, and its files are whole: none got the descriptor of a stream."""
+    server = serve(2)
+    args = ["drain", "--journal", str(tmp_path / "j.db"), "--out", str(tmp_path / "d.jsonl")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *PROGRAM, *args],
+        timeout=60,
+        check=False,
+        env=environment(**settings_for(server)),
+    )
+    assert done.returncode == 0
+    assert len((tmp_path / "d.jsonl").read_bytes().splitlines()) == 2
+
+
+@case("N5")
+def test_a_sentence_and_its_hint_have_one_full_stop(monkeypatch: pytest.MonkeyPatch):
+    """What was said may end in one already."""
+
+    def refuse(**_: object) -> None:
+        error = AuthError("the application needs MLMESSAGES_CLIENT_SECRET.")
+        error.hint = "Set it"
+        raise error
+
+    monkeypatch.setattr(cli.commands["demo"], "callback", refuse)
+    result = run("demo")
+    assert result.stderr == "Error: the application needs MLMESSAGES_CLIENT_SECRET. Set it\n"
+
+
+@case("R4")
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [({"pip"}, "-m pip install"), ({"ensurepip"}, "-m ensurepip, and then"), (set(), "python3 -m pip --python")],
+    ids=["pip", "ensurepip", "none"],
+)
+def test_the_line_that_installs_works_for_this_interpreter(here: set[str], said: str, monkeypatch: pytest.MonkeyPatch):
+    """Where pip is missing it says what to do instead."""
+    monkeypatch.setattr("mlmessages.cli.installing.find_spec", lambda name: name if name in here else None)
+    line = how_to_install("mlmessages[cli]")
+    assert said in line
+    assert sys.executable in line
+    assert line.count("'mlmessages[cli]'") == 1

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from cases import case
 from cli.conftest import PROGRAM, Serve, environment, mode, piped, read_until, run, started
+from mlmessages.cli.installing import how_to_install
 from mlmessages.testing import Message, Pack, Server
 
 SELLER = "700100200"
@@ -321,6 +324,23 @@ def test_a_folder_or_none_is_misuse(source: Path, tmp_path: Path):
     misused(report(tmp_path / "missing.jsonl", tmp_path / "r.html"))
 
 
+@case("O7")
+def test_a_system_without_time_zones_is_told_as_that(source: Path, page: Path, monkeypatch: pytest.MonkeyPatch):
+    """Windows has none of its own: exit code 1 and what to install, and the name is not called wrong."""
+    monkeypatch.setattr(zoneinfo, "TZPATH", ())
+    monkeypatch.setattr(zoneinfo, "available_timezones", set)
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", no_zone)
+    result = report(source, page, "--time-zone", "America/Sao_Paulo")
+    assert result.exit_code == 1
+    assert "no time zones" in result.stderr
+    assert how_to_install("tzdata") in result.stderr
+    assert "must be a name" not in result.stderr
+
+
+def no_zone(name: str) -> None:
+    raise zoneinfo.ZoneInfoNotFoundError(name)
+
+
 @pytest.mark.parametrize("missing", ["jinja2", "matplotlib"])
 def test_without_the_extra_one_line_says_what_to_install(source: Path, page: Path, missing: str):
     """Exit code 1 and the command that helps, before anything is read; the other commands go on without it."""
@@ -335,7 +355,7 @@ def test_without_the_extra_one_line_says_what_to_install(source: Path, page: Pat
     )
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert missing in result.stderr
-    assert "pip install 'mlmessages[report]'" in result.stderr
+    assert how_to_install("mlmessages[report]") in result.stderr
     assert not page.exists()
 
 

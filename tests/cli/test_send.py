@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from cli.conftest import PROGRAM, Serve, environment, run, settings_for
+from cases import case
+from cli.conftest import PROGRAM, Serve, environment, run, settings_for, started
 from mlmessages.cli.app import cli
-from mlmessages.testing import DROP, EXECUTE, Pack, Server, on
+from mlmessages.testing import DROP, EXECUTE, HANG, Pack, Server, on
+from needs import needs
+from service.programs import until
 
 
 def bodies(server: Server) -> list[object]:
@@ -25,7 +29,7 @@ def test_a_reply_is_sent(serve: Serve, api: str):
     result = run("send", "7", "Está en camino", server=server, MLMESSAGES_API=api)
     assert result.exit_code == 0
     assert result.stdout.strip() in server.sandbox.message_ids()
-    assert result.stderr == "Sent: available.\n"
+    assert result.stderr == "Sent.\n"
     [body] = bodies(server)
     assert isinstance(body, dict)
     assert body["text"] == "Está en camino"
@@ -53,6 +57,62 @@ def test_standard_input_that_is_no_text(serve: Serve):
     )
     assert (done.returncode, bodies(server)) == (2, [])
     assert len(done.stderr.splitlines()) == 1
+
+
+def send_bytes(server: Server, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*PROGRAM, "send", "7", "-"],
+        input=data,
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env=environment(**settings_for(server), PYTHONUTF8="0", PYTHONIOENCODING="cp1252", LC_ALL="C"),
+    )
+
+
+@case("K36")
+@pytest.mark.parametrize(
+    "data",
+    ["Está en camino\r\n".encode(), "\ufeffEstá en camino".encode(), "\ufeffEstá en camino\r\n".encode("utf-16-le"),
+     "\ufeffEstá en camino\n".encode("utf-16-be")],
+    ids=["utf-8", "utf-8 with its mark", "utf-16-le", "utf-16-be"],
+)  # fmt: skip
+def test_the_bytes_of_standard_input_are_read_and_not_its_code_page(serve: Serve, data: bytes):
+    """Whatever Python takes the console's encoding for, as on Windows: the buyer gets the letters that were written."""
+    server = serve([Pack(pack_id=7)])
+    done = send_bytes(server, data)
+    assert (done.returncode, bodies(server)) == (0, [{"text": "Está en camino"}])
+
+
+@case("K36")
+def test_a_code_page_is_no_text(serve: Serve):
+    """An ANSI code page cannot be told from another: misuse, and nothing is sent."""
+    server = serve([Pack(pack_id=7)])
+    done = send_bytes(server, "Está en camino".encode("cp1252"))
+    assert (done.returncode, bodies(server)) == (2, [])
+    assert b"neither UTF-8" in done.stderr
+
+
+@case("N2")
+@needs("signals")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("send", "the message may have been sent. Before you send it again, look at"), ("upload", "nothing was sent.")],
+)
+def test_ctrl_c_says_whether_it_may_have_been_sent(serve: Serve, tmp_path: Path, kind: str, said: str):
+    """While the message is under way nobody knows; while a file is, nothing has left that a buyer sees."""
+    server = serve([Pack(pack_id=7)], rules=[on(kind).do(HANG)])
+    (tmp_path / "a.pdf").write_bytes(b"x")
+    with started(
+        "send", "7", "Hola", "--attach", str(tmp_path / "a.pdf"), "--site-id", "MLM", server=server
+    ) as process:
+        until(lambda: server.sandbox.count(kind))
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        text = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert said in text
+    assert ("mlmessages messages 7" in text) is (kind == "send")
 
 
 def test_files_and_a_recipient(serve: Serve, tmp_path: Path):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cases import case
 from cli.conftest import TOKEN, Serve, piped, run
 from mlmessages.testing import Server
+from needs import needs
 
 
 @pytest.fixture
@@ -90,3 +92,36 @@ def test_without_a_token_and_without_a_terminal_it_says_what_to_set(server: Serv
     assert (result.returncode, result.stdout) == (2, b"")
     assert b"MLMESSAGES_TOKEN," in result.stderr
     assert b"MLMESSAGES_TOKEN_FILE" in result.stderr
+
+
+@case("K36")
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_token_that_powershell_wrote_is_read(server: Server, tmp_path: Path, encoding: str):
+    """PowerShell's `>` writes UTF-16 with its mark."""
+    file = tmp_path / "token"
+    file.write_bytes(f"\ufeff{TOKEN}\r\n".encode(encoding))
+    assert unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(file))[0] == 0
+
+
+@case("K36")
+def test_a_token_file_that_is_no_text_is_refused_with_the_reason(server: Server, tmp_path: Path):
+    """Not a byte of it is shown."""
+    file = tmp_path / "token"
+    file.write_bytes(TOKEN.encode() + b"\xe9")
+    code, said = unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(file))
+    assert code == 2
+    assert "it is neither UTF-8 nor, with its byte order mark, UTF-16" in said
+    assert not server.sandbox.log
+
+
+@case("L8")
+@needs("modes")
+@pytest.mark.parametrize(("mode", "told"), [(0o666, True), (0o644, True), (0o600, False), (0o400, False)])
+def test_a_plain_token_file_that_others_may_read_is_told(server: Server, tmp_path: Path, mode: int, told: bool):
+    """It is used all the same: the secrets of containers are such files."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    code, said = unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(file))
+    assert code == 0
+    assert ("chmod 600" in said) is told

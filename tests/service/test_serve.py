@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
-import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +20,8 @@ from click.testing import CliRunner
 from cases import case
 from mlmessages.cli.app import cli
 from mlmessages.testing import Sandbox, Server, serve_in_thread
-
-SECRET = "a-secret-of-24-characters"
-TOKEN = "APP_USR-canary-serve"
-APPEND = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
-posix = pytest.mark.xfail(os.name == "nt", reason="Windows has no SIGTERM to send to another process", run=False)
+from needs import needs
+from service.programs import APPEND, SECRET, TOKEN, environment, serving, until
 
 
 @pytest.fixture
@@ -38,80 +31,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def environment(server: Server, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLMESSAGES_")}
-    return {**kept, "MLMESSAGES_BASE_URL": server.base_url, "MLMESSAGES_SELLER_ID": server.seller_id, "MLMESSAGES_TOKEN": TOKEN,
-            "MLMESSAGES_NOTIFICATION_SECRET": SECRET, "MLMESSAGES_APP_ID": "55", **more}  # fmt: skip
-
-
-class Service:
-    """A running `mlmessages serve`, and what it says."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self._said = threading.Condition()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._said:
-                self.lines.append(line)
-                self._said.notify_all()
-
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first line with it."""
-        with self._said:
-            assert self._said.wait_for(lambda: any(re.search(pattern, line) for line in self.lines), 20), self.lines
-            return next(found for line in self.lines if (found := re.search(pattern, line)))
-
-    def end(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
-        self._thread.join()
-        return code
-
-
-@contextmanager
-def serving(server: Server, journal: Path, *args: str) -> Iterator[Service]:
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "mlmessages.cli",
-        "serve",
-        "--journal",
-        str(journal),
-        "--port",
-        "0",
-        *args,
-    ]
-    with ExitStack() as stack:
-        process = stack.enter_context(
-            subprocess.Popen(
-                command, env=environment(server), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-            )
-        )
-        stack.callback(process.kill)
-        service = Service(process)
-        yield service
-        assert TOKEN not in "".join(service.lines)
-        assert SECRET not in "".join(service.lines)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for something in another process; it is not measured."""
-    event, deadline = threading.Event(), time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        event.wait(0.02)
-
-
-@posix
+@needs("signals")
 def test_each_delivery_is_the_input_of_a_command(server: Server, tmp_path: Path) -> None:
     """What is unread and what is notified, as one JSON object each; SIGTERM ends it in good order with 0; nothing comes twice."""
     out = tmp_path / "out with a blank.jsonl"
@@ -135,7 +55,7 @@ def test_each_delivery_is_the_input_of_a_command(server: Server, tmp_path: Path)
 
 
 @case("D7")
-@posix
+@needs("signals")
 def test_sigterm_lets_a_command_finish(server: Server, tmp_path: Path) -> None:
     """What the command has in its hands is acknowledged; nothing is claimed after the signal; the rest comes in the next run."""
     out, started, go = tmp_path / "out", tmp_path / "started", tmp_path / "go"
@@ -167,7 +87,7 @@ def test_sigterm_lets_a_command_finish(server: Server, tmp_path: Path) -> None:
     assert sorted(ids) == sorted(server.sandbox.message_ids())
 
 
-@posix
+@needs("signals")
 def test_another_exit_code_is_no_acknowledgement(server: Server, tmp_path: Path) -> None:
     """It is said with its code, and the delivery comes again in the next run; no shell reads the command."""
     failing = f'"{sys.executable}" -c "import sys; sys.exit(7)" "$(touch pwned)" ";" "&&"'
@@ -184,7 +104,7 @@ def test_another_exit_code_is_no_acknowledgement(server: Server, tmp_path: Path)
     assert all(json.loads(line)["redelivered"] for line in out.read_text().splitlines())
 
 
-@posix
+@needs("signals")
 def test_forward_posts_each_delivery(server: Server, tmp_path: Path) -> None:
     """A 2xx is the acknowledgement; a 500 and a redirect are none, and no token goes there."""
     got: list[tuple[dict[str, str], Any]] = []

@@ -74,6 +74,8 @@ def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, set
     However a run ends, nothing is lost: run the same command again and it goes on. Both files are readable by you
     alone. Do not delete the journal, also not while it waits: it knows what was marked and is not in the file yet.
     """
+    if str(out) == "-":
+        raise click.UsageError("--out must be a file, not -: a line is on the disk before it is acknowledged")
     check_folder("--journal", journal)
     if journal.resolve() == out.resolve():
         raise click.UsageError("--journal and --out must be two files")

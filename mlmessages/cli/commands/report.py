@@ -15,6 +15,7 @@ import click
 
 from ...escaping import one_line
 from ..blocking import apart, read_stdin
+from ..installing import how_to_install
 from ..interruptible import run
 from ..settings import SELLER_ID
 from ..terminal import counted, note, stderr
@@ -86,18 +87,20 @@ def _check_extra() -> None:
     missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
     if missing:
         needs = f"the report needs {' and '.join(missing)}"
-        install = "pip install 'mlmessages[report]', or in a checkout pip install '.[report]'"
-        raise click.ClickException(f"{needs}; install it with: {install}")
+        raise click.ClickException(f"{needs}; install it with: {how_to_install('mlmessages[report]')}")
 
 
 def _zone(name: str) -> tzinfo:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
     if name == "UTC":
         return UTC
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):  # a folder of zones, such as America, is one
+        if not available_timezones():
+            needs = "this system has no time zones (Windows has none of its own)"
+            raise click.ClickException(f"{needs}; install them with: {how_to_install('tzdata')}") from None
         expected = "--time-zone must be a name such as America/Sao_Paulo"
         raise click.UsageError(f"{expected}, not {one_line(name)[:40]!r}") from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ...escaping import one_line
+from ..input_text import from_stdin
 from ..interruptible import run
 from ..settings import Settings, with_settings
 from ..terminal import note
@@ -42,28 +42,42 @@ def send(
     """
     if files and site_id is None:
         raise click.UsageError("--attach needs --site-id, the site of the sale, such as MLM.")
-    text = _from_stdin() if text == "-" else text
+    text = from_stdin() if text == "-" else text
+    sending = _Sending(pack, text, to, files, site_id or "")
     try:
-        sent = run(_send(settings.client(), pack, text, to=to, files=files, site_id=site_id or ""))
+        sent = run(sending.run(settings.client()))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(sending.how_far()) from None
     click.echo(one_line(sent.id))
     if sent.rejected:
         reason = (sent.moderation.reason if sent.moderation else None) or "the server gives no reason"
         raise click.ClickException(f"nobody receives it: moderation rejected it ({one_line(reason).replace('_', ' ')})")
-    note(f"Sent: {one_line(sent.status or 'the server does not say more')}.")
+    status = one_line(sent.status or "")
+    note("Sent." if status in ("", "available") else f"Sent; its status is {status}.")
 
 
-async def _send(
-    client: MessagesClient, pack: str, text: str, *, to: str | None, files: tuple[Path, ...], site_id: str
-) -> Message:
-    async with client:
-        ids = [await client.upload(file, site_id=site_id) for file in files]
-        return await client.send(pack, text, to=to, attachments=ids)
+class _Sending:
+    """A reply on its way, and how far it is."""
 
+    def __init__(self, pack: str, text: str, to: str | None, files: tuple[Path, ...], site_id: str) -> None:
+        self._pack = pack
+        self._text = text
+        self._to = to
+        self._files = files
+        self._site_id = site_id
+        self._left = False
 
-def _from_stdin() -> str:
-    try:
-        return sys.stdin.read().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        raise click.UsageError("What comes from standard input is no text.") from None
+    async def run(self, client: MessagesClient) -> Message:
+        async with client:
+            ids = [await client.upload(file, site_id=self._site_id) for file in self._files]
+            self._left = True
+            return await client.send(self._pack, self._text, to=self._to, attachments=ids)
+
+    def how_far(self) -> str:
+        """Say what is known when it was interrupted."""
+        if not self._left:
+            return "nothing was sent."
+        look = f"mlmessages messages {one_line(self._pack)}"
+        return f"the message may have been sent. Before you send it again, look at the conversation: {look}"

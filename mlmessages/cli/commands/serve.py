@@ -25,6 +25,7 @@ APP_ID: Final = "MLMESSAGES_APP_ID"
 _GRACE: Final = 20.0  # seconds after Ctrl-C: longer than a service's own
 _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24))'"
 
+
 @click.command(short_help="Run as a service: hand each delivery to a command, or post it to a URL.")
 @click.option(
     "--journal",
@@ -118,10 +119,7 @@ def serve(
         forward = None
     if (command is None) == (forward is None):
         raise click.UsageError("one of --exec and --forward")
-    if command is not None:
-        handler = to_command(command, timeout, passed_on)
-    else:
-        handler = to_url(forward or "", timeout)
+    handler = to_command(command, timeout, passed_on) if command is not None else to_url(forward or "", timeout)
     secret = None if no_notifications else _secret()
     if secret is not None and app_id is None:
         missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
@@ -147,6 +145,7 @@ def serve(
             retry_dead=retry_dead,
         ),
         _GRACE,
+        terminated=False,  # SIGTERM is `Inbox.run`'s
     )
     note("Stopped; what was not acknowledged comes again.")
 
