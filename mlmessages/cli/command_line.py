@@ -82,7 +82,7 @@ def why_not_on_windows(program: str) -> str | None:
 def _why_not(program: str) -> str | None:
     """Return why the system cannot start the executable file `program`; None if nothing speaks against it."""
     try:
-        with open(program, "rb") as file:
+        with Path(program).open("rb") as file:
             start = file.read(1024)
     except OSError:  # it may be run and not read
         return None

@@ -17,7 +17,7 @@ from . import command_line, json_lines
 from .settings import SECRETS
 
 if TYPE_CHECKING:
-    from ..inbox.inbox import Delivery
+    from ..inbox.drain import Delivery
 
 Handler: TypeAlias = Callable[["Delivery"], Awaitable[None]]
 HandlerContext: TypeAlias = AbstractAsyncContextManager[Handler]
@@ -49,7 +49,7 @@ def to_command(command: str, timeout: float, passed_on: Collection[str] = ()) ->
     return handler
 
 
-async def _run(arguments: list[str], line: bytes, timeout: float, environment: dict[str, str]) -> None:
+async def _run(arguments: list[str], line: bytes, seconds: float, environment: dict[str, str]) -> None:
     """Run the command with `line` as its input; `NotTaken` unless its exit code is 0."""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -62,7 +62,7 @@ async def _run(arguments: list[str], line: bytes, timeout: float, environment: d
     except OSError as error:
         raise NotTaken(error.strerror) from None
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             await process.communicate(line)
     except TimeoutError:
         raise NotTaken("it took too long") from None

@@ -30,10 +30,11 @@ def run(main: Coroutine[object, object, T], grace: float = _GRACE, *, terminated
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
-        interruption = _Interruption(loop, loop.create_task(main), grace)
+        task = loop.create_task(main)
+        interruption = _Interruption(loop, task, grace)
         with _handling(interruption, terminated):
             try:
-                return loop.run_until_complete(interruption.task)
+                return loop.run_until_complete(task)
             except asyncio.CancelledError:
                 if interruption.times:
                     raise KeyboardInterrupt from None
@@ -47,7 +48,7 @@ class _Interruption:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T], grace: float) -> None:
         self.times = 0
-        self.task: Final = task
+        self._task: Final = task
         self._loop = loop
         self._grace = grace
         self._told = False
@@ -60,8 +61,8 @@ class _Interruption:
             self._loop.call_soon_threadsafe(self._cancel, _AGAIN)
 
     def _cancel(self, next_after: float) -> None:
-        if not self.task.done():
-            self.task.cancel()
+        if not self._task.done():
+            self._task.cancel()
             self._loop.call_later(next_after, self._insist)
 
     def _insist(self) -> None:
@@ -72,7 +73,7 @@ class _Interruption:
 
     def _waits_for_answers(self) -> bool:
         """Return whether a token request is under way that the second Ctrl-C has not cut."""
-        from ..auth.source import answers_awaited
+        from ..auth.in_flight import answers_awaited
 
         waits = bool(answers_awaited) and self.times == 1
         if waits and not self._told:
@@ -86,7 +87,7 @@ class _Interruption:
             self._loop.run_until_complete(self._answers())
 
     async def _answers(self) -> None:
-        from ..auth.source import answers_awaited
+        from ..auth.in_flight import answers_awaited
 
         while self._waits_for_answers():
             await asyncio.wait(answers_awaited, timeout=_AGAIN)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from ..inbox.inbox import Delivery
+    from ..inbox.drain import Delivery
     from ..models import ConversationStatus, Message
 
 

@@ -148,15 +148,16 @@ def _asked(variable: str, question: str, *, hide: bool) -> str:
 
 
 def _auth(file: Path | None) -> str | TokenSource:
+    from ..auth.source import Secret
+
     typed = click.get_current_context().get_parameter_source("token_file") is ParameterSource.COMMANDLINE
-    if not typed and (token := os.environ.get(TOKEN)):
+    if not typed and (token := Secret(os.environ.get(TOKEN, ""))):
         return token
     if file is not None:
         token = _token_in(file)
         return _renewed(file) if token.startswith("{") else token
     if sys.stdin.isatty():
-        prompted: str = click.prompt("Access token (not shown)", hide_input=True, err=True)
-        return prompted.strip()
+        return Secret(click.prompt("Access token (not shown)", hide_input=True, err=True).strip())
     raise click.UsageError(f"There is no access token: set {TOKEN}, or {TOKEN_FILE} to a file with it.")
 
 
@@ -168,10 +169,12 @@ def _renewed(file: Path) -> TokenSource:
     return OAuthToken(*application(), FileTokenStore(file))
 
 
-def _token_in(file: Path) -> str:
+def _token_in(file: Path) -> Secret:
+    from ..auth.source import Secret
+
     name = one_line(click.format_filename(file))
     try:
-        token = decode(file.read_bytes()).strip()
+        token = Secret(decode(file.read_bytes()).strip())
     except NotText as error:
         raise click.UsageError(f"The token file is no text: {error}: {name}") from None
     except OSError as error:

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from cases import case
-from mlmessages.auth.source import answers_awaited
+from mlmessages.auth.in_flight import answers_awaited
 from mlmessages.cli.interruptible import run
 from needs import needs
 

@@ -203,7 +203,6 @@ def _from_environment(parameter: str) -> bool:
 def _secret() -> str:
     secret = os.environ.get(NOTIFICATION_SECRET)
     if not secret:
-        raise click.UsageError(
-            f"There is no secret path: set {NOTIFICATION_SECRET}, for instance to what {_AN_EXAMPLE} prints; or --no-notifications"
-        )
+        how = f"set {NOTIFICATION_SECRET}, for instance to what {_AN_EXAMPLE} prints"
+        raise click.UsageError(f"There is no secret path: {how}; or --no-notifications")
     return secret
