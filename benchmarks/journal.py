@@ -111,7 +111,7 @@ def fill(path: Path, packs: int, owed: int, ids: int) -> None:
                     for i in range(each + (n - owed < rest))
                 ]
                 store.read(seat, name, found, None, held=True)
-                store.acknowledge(seat, name, [entry.id for entry in found])
+                store.acknowledge(seat, name, [entry.id for entry in found], held=True)
         store.commit()
     store.purge()
     store.close()

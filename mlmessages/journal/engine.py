@@ -23,7 +23,7 @@ _LONGEST_RETRY: Final = 5.0
 class _Unit:
     """A unit of work that waits for the next transaction."""
 
-    seat: Seat
+    seat: Seat | None
     work: Callable[[Store, bool], Any]  # is told whether the seat is held
     decision: bool
     size: int
@@ -93,11 +93,20 @@ class Engine:
             self.breaks += 1
             raise
 
-    async def write(self, seat: Seat, work: Callable[[Store, bool], T], *, decision: bool, size: int = 0) -> T:
+    async def write(
+        self,
+        seat: Seat | None,
+        work: Callable[[Store, bool], T],
+        *,
+        decision: bool,
+        size: int = 0,
+    ) -> T:
         """Run `work` in the next transaction; return its result when that is durable.
 
-        A caller that is cancelled meanwhile changes nothing about it. A `decision` for a seat that is not held raises
-        `LeaseLost`. `size`: the bytes that a fact holds while it waits for a broken connection. Raises `JournalError`.
+        A caller that is cancelled meanwhile changes nothing about it. A `decision` for a `seat` that is not held raises
+        `LeaseLost`; without a seat it is not fenced. A fact, which is no decision, is said again where
+        the connection broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. Raises
+        `JournalError`.
         """
         if self._thread is None:
             raise JournalError("the journal is closed")
@@ -187,10 +196,10 @@ def _alone(store: Store, unit: _Unit) -> Any:
 
 def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
     def work(store: Store) -> list[Any]:
-        held = store.begin({unit.seat for unit in units})
+        held = store.begin({unit.seat for unit in units if unit.seat is not None})
         results: dict[int, Any] = {}
         # In the order in which the seats are locked: two processes never wait for each other.
-        for n in sorted(range(len(units)), key=lambda n: units[n].seat.no):
+        for n in sorted(range(len(units)), key=lambda n: _order(units[n])):
             results[n] = _run(store, units[n], held=units[n].seat in held)
         failpoint("before commit")
         store.commit()
@@ -205,8 +214,12 @@ def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
     return done
 
 
+def _order(unit: _Unit) -> int:
+    return -1 if unit.seat is None else unit.seat.no
+
+
 def _run(store: Store, unit: _Unit, *, held: bool) -> Any:
-    if unit.decision and not held:
+    if unit.decision and unit.seat is not None and not held:
         return LeaseLost(f"another worker has taken seller {unit.seat.seller_id} over: nothing more is decided here")
     try:
         return unit.work(store, held)

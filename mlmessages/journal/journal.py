@@ -118,7 +118,7 @@ class Journal:
 
     async def acknowledge(self, pack_id: str, ids: Sequence[str]) -> None:
         """Forget the bodies of messages that the consumer has."""
-        await self._tell(lambda store, seat, held: store.acknowledge(seat, pack_id, ids))
+        await self._tell(lambda store, seat, held: store.acknowledge(seat, pack_id, ids, held=held))
         self._forgotten += len(ids)
         if self._forgotten >= _PURGE_EVERY:
             await self.purge()
@@ -172,7 +172,7 @@ class Journal:
 
         Raises `TooManyChecks`, a `JournalError`.
         """
-        return await self._tell(lambda store, seat, held: store.add_check(seat, message_id, wait))
+        return await self._tell(lambda store, seat, held: store.add_check(seat, message_id, wait, held=held))
 
     async def update_check(self, check: PendingCheck) -> None:
         """Look for a notified message again later, or park it."""

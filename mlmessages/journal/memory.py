@@ -20,11 +20,13 @@ from .store import (
     OPEN,
     PARKED,
     FailedDelivery,
+    Held,
     PendingCheck,
     Row,
     Seat,
     Stored,
     StoredMessage,
+    Taken,
     TooManyChecks,
 )
 
@@ -67,11 +69,26 @@ class _Failed:
     error: str
 
 
+@frozen
+class _Seat:
+    epoch: int = 0
+    worker: str | None = None
+    rings: int = 0
+    listed_at: float = _NEVER
+
+
+@frozen
+class _Worker:
+    name: str
+    until: float
+
+
 @define(eq=False)
 class _Seller:
     """What is kept of one seller."""
 
     no: int
+    seat: dict[str, _Seat]  # its one value is under ""
     packs: dict[str, _Pack] = field(factory=dict)
     known: dict[str, bool] = field(factory=dict)
     bodies: dict[str, _Body] = field(factory=dict)
@@ -87,12 +104,13 @@ class Memory:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock: Final = clock
         self.sellers: Final[dict[str, _Seller]] = {}
+        self.workers: Final[dict[str, _Worker]] = {}
         self.lock: Final = threading.RLock()
         self.seq = 0
 
 
 class MemoryStore:
-    """A `Store` over a `Memory`; alone, over one of its own."""
+    """A `SharedStore` over a `Memory`; alone, over one of its own."""
 
     patience: float | None = None
 
@@ -105,7 +123,7 @@ class MemoryStore:
     def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
         self._memory.lock.acquire()
         self._undo = []
-        return frozenset(seats)
+        return frozenset(seat for seat in seats if self._seller(seat).seat[""].epoch == seat.epoch)
 
     def commit(self) -> None:
         if self._undo is not None:
@@ -131,10 +149,7 @@ class MemoryStore:
         return None
 
     def _seller(self, seat: Seat) -> _Seller:
-        sellers = self._memory.sellers
-        if seat.seller_id not in sellers:
-            sellers[seat.seller_id] = _Seller(seat.no)
-        return sellers[seat.seller_id]
+        return self._memory.sellers[seat.seller_id]
 
     def _put(self, table: dict[str, V], key: str, value: V) -> None:
         before: Any = table.get(key)
@@ -166,7 +181,8 @@ class MemoryStore:
     # -- decisions --
 
     def listed(self, seat: Seat, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
-        packs = self._seller(seat).packs
+        seller, packs = self._seller(seat), self._seller(seat).packs
+        self._put(seller.seat, "", evolve(seller.seat[""], listed_at=self._memory.clock()))
         for pack_id, count, resource in rows:
             pack = packs.get(pack_id, _Pack())
             pack = evolve(pack, resource=resource)
@@ -249,6 +265,15 @@ class MemoryStore:
         fresh = [entry for entry in entries if self._store_body(seller, pack_id, entry)]
         for entry in entries:
             self._drop(seller.checks, entry.id)
+        if not held:
+            self._ring(seller)
+            return Stored([entry.id for entry in fresh])
+        pack = seller.packs.get(pack_id)
+        if pack is None or pack.state != ISSUED:
+            return Stored([entry.id for entry in fresh])
+        if again is None and pack.again is not None:
+            again = self._wait(pack.again)
+            self._change(seat, pack_id, again=None)
         self._change(
             seat,
             pack_id,
@@ -261,6 +286,9 @@ class MemoryStore:
         )
         return Stored([entry.id for entry in fresh], again)
 
+    def _ring(self, seller: _Seller) -> None:
+        self._put(seller.seat, "", evolve(seller.seat[""], rings=seller.seat[""].rings + 1))
+
     def _store_body(self, seller: _Seller, pack_id: str, entry: StoredMessage) -> bool:
         if entry.id in seller.known:
             return False
@@ -269,17 +297,21 @@ class MemoryStore:
         self._put(seller.bodies, entry.id, _Body(self._memory.seq, pack_id, entry))
         return True
 
-    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str]) -> None:
+    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
         for id_ in ids:
             self._drop(self._seller(seat).bodies, id_)
+        if not held:
+            self._ring(self._seller(seat))
 
     def found(self, seat: Seat, pack_id: str, entry: StoredMessage, named: str, *, held: bool) -> bool:
         seller = self._seller(seat)
         for id_ in (entry.id, named):
             self._drop(seller.checks, id_)
+        if not held:
+            self._ring(seller)
         return self._store_body(seller, pack_id, entry)
 
-    def add_check(self, seat: Seat, message_id: str, wait: float) -> bool:
+    def add_check(self, seat: Seat, message_id: str, wait: float, *, held: bool) -> bool:
         seller = self._seller(seat)
         if message_id in seller.known or message_id in seller.checks:
             return False
@@ -290,6 +322,8 @@ class MemoryStore:
             if not parked:
                 raise TooManyChecks(f"notifications have named {len(seller.checks)} messages that are not known")
         self._put(seller.checks, message_id, _Check(0, self._moment(wait), parked=False))
+        if not held:
+            self._ring(seller)
         return True
 
     def settle_checks(self, seat: Seat, message_ids: Sequence[str]) -> list[str]:
@@ -354,3 +388,78 @@ class MemoryStore:
 
     def purge(self) -> bool:
         return True
+
+    # -- seats --
+
+    def add_seller(self, seller_id: str) -> None:
+        sellers = self._memory.sellers
+        if seller_id not in sellers:
+            self._put(sellers, seller_id, _Seller(len(sellers) + 1, {"": _Seat()}))
+
+    def register(self, worker: str, name: str, lease: float) -> None:
+        self._put(self._memory.workers, worker, _Worker(name, self._memory.clock() + lease))
+
+    def renew(self, worker: str, lease: float) -> bool:
+        known = self._memory.workers.get(worker)
+        if known is None:
+            return False
+        self._put(self._memory.workers, worker, evolve(known, until=self._memory.clock() + lease))
+        return True
+
+    def retire(self, worker: str) -> None:
+        self.renew(worker, 0.0)
+
+    def seats(self, worker: str) -> list[Held]:
+        found = self._memory.sellers.items()
+        return [
+            Held(Seat(id_, seller.no, seller.seat[""].epoch), seller.seat[""].rings)
+            for id_, seller in found
+            if seller.seat[""].worker == worker
+        ]
+
+    def count(self) -> tuple[int, int]:
+        workers = self._memory.workers.values()
+        return len(self._memory.sellers), sum(worker.until > self._memory.clock() for worker in workers)
+
+    def take(
+        self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None
+    ) -> list[Taken]:
+        free = [
+            (seller.seat[""].listed_at, seller.no, id_)
+            for id_, seller in self._memory.sellers.items()
+            if seller_id in (None, id_) and self._live(seller.seat[""].worker) is None
+        ]
+        return [self._take(worker, id_, settle_time, second_look) for _, _, id_ in sorted(free)[:most]]
+
+    def _take(self, worker: str, seller_id: str, settle_time: float, second_look: float) -> Taken:
+        seller, now = self._memory.sellers[seller_id], self._memory.clock()
+        before = seller.seat[""]
+        last = self._memory.workers.get(before.worker or "")
+        ended = now if last is None else last.until
+        self._put(seller.seat, "", evolve(before, epoch=before.epoch + 1, worker=worker))
+        seat = Seat(seller_id, seller.no, before.epoch + 1)
+        claimed = [pack_id for pack_id, pack in seller.packs.items() if pack.state == ISSUED]
+        for pack_id in claimed:
+            self._change(
+                seat,
+                pack_id,
+                state=OPEN,
+                outcome_unknown=True,
+                not_before=ended + settle_time,
+                again=now + second_look,
+            )
+        return Taken(seat, before.rings, len(claimed))
+
+    def _live(self, worker: str | None) -> _Worker | None:
+        known = self._memory.workers.get(worker or "")
+        return known if known is not None and known.until > self._memory.clock() else None
+
+    def release(self, worker: str, seat: Seat) -> None:
+        seller = self._seller(seat)
+        if (seller.seat[""].epoch, seller.seat[""].worker) == (seat.epoch, worker):
+            self._put(seller.seat, "", evolve(seller.seat[""], worker=None))
+
+    def holder(self, seller_id: str) -> str | None:
+        seller = self._memory.sellers.get(seller_id)
+        worker = None if seller is None else self._live(seller.seat[""].worker)
+        return None if worker is None else worker.name

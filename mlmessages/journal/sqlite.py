@@ -255,7 +255,7 @@ class SqliteStore:
             known.update(row[0] for row in self._db.execute(f"SELECT id FROM message WHERE id IN ({marks})", some))  # noqa: S608
         return known
 
-    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str]) -> None:
+    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
         self._db.executemany("DELETE FROM body WHERE id = ?", ((id_,) for id_ in ids))
 
     def found(self, seat: Seat, pack_id: str, entry: StoredMessage, named: str, *, held: bool) -> bool:
@@ -268,7 +268,7 @@ class SqliteStore:
         )
         return True
 
-    def add_check(self, seat: Seat, message_id: str, wait: float) -> bool:
+    def add_check(self, seat: Seat, message_id: str, wait: float, *, held: bool) -> bool:
         if self._known([message_id]):
             return False
         if self._db.execute("SELECT 1 FROM notification WHERE id = ?", (message_id,)).fetchone():

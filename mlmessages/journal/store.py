@@ -48,6 +48,23 @@ class Seat:
 
 
 @frozen
+class Held:
+    """A seat that a worker holds. `rings`: how often something was written that its holder has not written itself."""
+
+    seat: Seat
+    rings: int
+
+
+@frozen
+class Taken:
+    """A seat that a worker has just taken, and how many claims of its last holder were found."""
+
+    seat: Seat
+    rings: int
+    reopened: int
+
+
+@frozen
 class Row:
     """A pack that is not done. `wait`: seconds until it may be read, 0 if it may be now."""
 
@@ -190,7 +207,7 @@ class Store(Protocol):
         is read once more after that many seconds.
         """
 
-    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str]) -> None:
+    def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
         """Forget the bodies of messages that the consumer has. Their ids are kept for ever."""
 
     def found(self, seat: Seat, pack_id: str, entry: StoredMessage, named: str, *, held: bool) -> bool:
@@ -199,7 +216,7 @@ class Store(Protocol):
         Return False if it was known.
         """
 
-    def add_check(self, seat: Seat, message_id: str, wait: float) -> bool:
+    def add_check(self, seat: Seat, message_id: str, wait: float, *, held: bool) -> bool:
         """Note that a notification named a message, to look for it after `wait` seconds if it is not known by then.
 
         Return False if it is known, as a message or from a notification before. Raises `TooManyChecks`.
@@ -233,3 +250,44 @@ class Store(Protocol):
 
     def purge(self) -> bool:
         """Overwrite what was forgotten wherever the engine keeps copies; return False if a reader is in the way."""
+
+
+class SharedStore(Store, Protocol):
+    """A store that several processes use at once, each as a *worker* that holds the seats of sellers.
+
+    A worker has a lease, by the engine's clock. A seat is free if no worker holds it or its holder's lease has ended;
+    taking it adds 1 to its epoch. A fact that is written without the seat rings: its holder polls for that.
+    """
+
+    def add_seller(self, seller_id: str) -> None:
+        """Make a seat for a seller, if there is none."""
+
+    def register(self, worker: str, name: str, lease: float) -> None:
+        """Begin the lease of a worker: one process start. `name` is for people."""
+
+    def renew(self, worker: str, lease: float) -> bool:
+        """Make the lease end `lease` seconds from now; return False if the worker is not known any more."""
+
+    def retire(self, worker: str) -> None:
+        """End a worker's lease now."""
+
+    def seats(self, worker: str) -> list[Held]:
+        """Return the seats that a worker holds."""
+
+    def count(self) -> tuple[int, int]:
+        """Return how many sellers are not stopped, and how many workers live."""
+
+    def take(
+        self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None
+    ) -> list[Taken]:
+        """Take up to `most` free seats, or that of one seller; those that were not listed for longest, first.
+
+        What their last holder had claimed is owed again, of unknown outcome, `settle_time` seconds after the end of its
+        lease; and after that read it is owed once more, `second_look` seconds from now.
+        """
+
+    def release(self, worker: str, seat: Seat) -> None:
+        """Give a seat back, if it is still held in this epoch."""
+
+    def holder(self, seller_id: str) -> str | None:
+        """Return the name of the live worker that holds a seller's seat; None: it is free."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from attrs import define
 
-from mlmessages.journal.store import Seat, Store, StoredMessage
+from mlmessages.journal.store import Seat, SharedStore, Store, StoredMessage, Taken
 
 SELLER = "700100200"
 SEAT = Seat(SELLER)
@@ -28,12 +28,25 @@ def entry(id_: str, *, unread: bool = True) -> StoredMessage:
 
 
 @contextmanager
-def whole(store: Store, seat: Seat = SEAT) -> Iterator[Store]:
-    """One transaction of a store."""
-    store.begin([seat])
+def whole(store: Store, *seats: Seat) -> Iterator[frozenset[Seat]]:
+    """One transaction of a store; which of the seats it holds."""
+    held = store.begin(seats)
     try:
-        yield store
+        yield held
     except BaseException:
         store.rollback()
         raise
     store.commit()
+
+
+LEASE = 30.0
+SETTLE, SECOND_LOOK = 120.0, 900.0
+
+
+def taken(store: SharedStore, worker: str, *, lease: float = LEASE, seller_id: str = SELLER) -> Taken:
+    """The seat of a seller, taken by a worker that begins now."""
+    with whole(store):
+        store.add_seller(seller_id)
+        store.register(worker, f"host-{worker}", lease)
+        [found] = store.take(worker, 1, settle_time=SETTLE, second_look=SECOND_LOOK, seller_id=seller_id)
+    return found

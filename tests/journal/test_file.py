@@ -30,7 +30,7 @@ def made(path: Path, packs: int = 3) -> Path:
         for p in range(packs):
             store.claim(SEAT, str(p))
             store.read(SEAT, str(p), [entry(f"{p}-{i}") for i in range(20)], b"{}", held=True)
-        store.acknowledge(SEAT, "0", [f"0-{i}" for i in range(20)])
+        store.acknowledge(SEAT, "0", [f"0-{i}" for i in range(20)], held=True)
         store.listed(SEAT, [("0", 1, None)], 6.0)
     store.close()
     return path

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from journal.stores import SELLER, Clock
+from journal.stores import SELLER, Clock, taken
 from mlmessages.journal.memory import Memory, MemoryStore
 from mlmessages.journal.sqlite import SqliteStore
-from mlmessages.journal.store import Seat, Store
+from mlmessages.journal.store import Seat, SharedStore, Store
+
+Stores = Callable[[], SharedStore]
 
 
 @pytest.fixture
@@ -20,22 +22,43 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["memory"])
+def shared(clock: Clock) -> Iterator[Stores]:
+    """Each call is another process's store on the same engine."""
+    memory, made = Memory(clock), list[SharedStore]()
+
+    def make() -> SharedStore:
+        made.append(MemoryStore(memory))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
 @pytest.fixture(params=["sqlite", "memory"])
-def store(
+def held(
     request: pytest.FixtureRequest, journal: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Store]:
-    """An engine of one process."""
-    made: Store
+) -> Iterator[tuple[Store, Seat]]:
+    """An engine, and the seat that is held."""
     if request.param == "sqlite":
         monkeypatch.setattr(time, "time", clock)
-        made = SqliteStore(journal, SELLER)
+        store: Store = SqliteStore(journal, SELLER)
+        seat = Seat(SELLER)
     else:
-        made = MemoryStore(Memory(clock))
-    yield made
-    made.close()
+        shared = MemoryStore(Memory(clock))
+        store, seat = shared, taken(shared, "one").seat
+    yield store, seat
+    store.close()
 
 
 @pytest.fixture
-def seat() -> Seat:
-    """The seat that the store holds."""
-    return Seat(SELLER)
+def store(held: tuple[Store, Seat]) -> Store:
+    """An engine."""
+    return held[0]
+
+
+@pytest.fixture
+def seat(held: tuple[Store, Seat]) -> Seat:
+    """The seat that it holds."""
+    return held[1]

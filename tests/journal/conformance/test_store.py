@@ -49,8 +49,8 @@ def test_an_id_is_known_for_ever_and_in_every_pack(store: Store, seat: Seat) -> 
         store.listed(seat, [("1", 1, None), ("2", 1, None)], None)
         assert len(store.read(seat, "1", many, None, held=True).fresh) == 2000
     with whole(store, seat):
-        store.acknowledge(seat, "1", [row.id for row in many])
-        store.acknowledge(seat, "1", ["m0", "unheard of"])
+        store.acknowledge(seat, "1", [row.id for row in many], held=True)
+        store.acknowledge(seat, "1", ["m0", "unheard of"], held=True)
     assert store.undelivered(seat) == []
     assert store.entries(seat, "1")[0] == []
     with whole(store, seat):
@@ -65,7 +65,7 @@ def test_what_was_read_first_is_redelivered_first(store: Store, seat: Seat) -> N
             store.read(seat, pack_id, [entry(id_)], None, held=True)
     assert store.undelivered(seat) == ["9", "1", "5"]
     with whole(store, seat):
-        store.acknowledge(seat, "1", ["b"])
+        store.acknowledge(seat, "1", ["b"], held=True)
     assert store.undelivered(seat) == ["9", "5", "1"]
 
 
@@ -147,13 +147,14 @@ def test_a_transaction_happens_whole_or_not_at_all(store: Store, seat: Seat) -> 
     """Rolled back in the middle: no pack, no id, no body, no acknowledgement, no check of it is there."""
     with whole(store, seat):
         store.listed(seat, [("1", 1, None)], 1.0)
+        store.claim(seat, "1")
         store.read(seat, "1", [entry("kept")], None, held=True)
     store.begin([seat])
     store.listed(seat, [("1", 9, None), ("2", 1, None)], 1.0)
     store.claim(seat, "2")
     store.read(seat, "2", [entry("gone")], b"gone", held=True)
-    store.acknowledge(seat, "1", ["kept"])
-    store.add_check(seat, "named", 60.0)
+    store.acknowledge(seat, "1", ["kept"], held=True)
+    store.add_check(seat, "named", 60.0, held=True)
     store.postpone(seat, FailedDelivery("1", 1, 20.0, "KeyError"))
     store.rollback()
     store.rollback()  # once more is nothing
@@ -215,16 +216,18 @@ def test_a_notified_message_is_written_down_once(store: Store, seat: Seat, clock
         store.claim(seat, "1")
         store.read(seat, "1", [entry("known")], None, held=True)
     with whole(store, seat):
-        assert [store.add_check(seat, id_, 60.0) for id_ in ("known", "new", "new")] == [False, True, False]
+        assert [store.add_check(seat, id_, 60.0, held=True) for id_ in ("known", "new", "new")] == [False, True, False]
     clock.now += 20
-    assert store.pending_checks(seat) == [PendingCheck("new", 0, pytest.approx(40.0), parked=False)]
+    [check] = store.pending_checks(seat)
+    assert (check.message_id, check.tries, check.parked) == ("new", 0, False)
+    assert check.wait == pytest.approx(40.0)
 
 
 def test_checks_are_due_in_order_and_end_when_the_message_is_known(store: Store, seat: Seat) -> None:
     """Looked for later, parked, and struck off by what a read has shown."""
     with whole(store, seat):
         for id_ in ("a", "b", "c"):
-            store.add_check(seat, id_, 60.0)
+            store.add_check(seat, id_, 60.0, held=True)
         store.update_check(seat, PendingCheck("a", 2, 240.0, parked=False))
         store.update_check(seat, PendingCheck("b", 5, 120.0, parked=True))
         store.update_check(seat, PendingCheck("unheard of", 5, 120.0, parked=True))
@@ -242,7 +245,7 @@ def test_a_message_that_was_found_is_stored_and_its_pack_as_it_was(store: Store,
     """Read by its id: undelivered, known, its check gone, under the name of the notification too; twice is once."""
     with whole(store, seat):
         store.listed(seat, [("1", 1, None)], 1.0)
-        store.add_check(seat, "named", 60.0)
+        store.add_check(seat, "named", 60.0, held=True)
         assert store.found(seat, "1", entry("a"), "named", held=True)
         assert not store.found(seat, "1", entry("a"), "named", held=True)
     assert [row.state for row in store.rows(seat)] == ["open"]
@@ -254,7 +257,7 @@ def test_parked_checks_are_forgotten_in_the_end(store: Store, seat: Seat, clock:
     """Those alone that were parked long enough."""
     with whole(store, seat):
         for id_ in ("old", "young", "owed"):
-            store.add_check(seat, id_, 60.0)
+            store.add_check(seat, id_, 60.0, held=True)
         store.update_check(seat, PendingCheck("old", 5, 10.0, parked=True))
         store.update_check(seat, PendingCheck("young", 5, 5000.0, parked=True))
     clock.now += 1011
@@ -271,14 +274,14 @@ def test_unknown_notified_messages_are_bounded(store: Store, seat: Seat, monkeyp
     assert stores.MOST_CHECKS == 200
     with whole(store, seat):
         for n in range(200):
-            assert store.add_check(seat, f"forged{n}", 60.0)
+            assert store.add_check(seat, f"forged{n}", 60.0, held=True)
     with pytest.raises(TooManyChecks), whole(store, seat):
-        store.add_check(seat, "one more", 60.0)
+        store.add_check(seat, "one more", 60.0, held=True)
     with whole(store, seat):
-        assert not store.add_check(seat, "forged7", 60.0)
+        assert not store.add_check(seat, "forged7", 60.0, held=True)
         store.update_check(seat, PendingCheck("forged3", 5, 1.0, parked=True))
     with whole(store, seat):
-        assert store.add_check(seat, "one more", 60.0)
+        assert store.add_check(seat, "one more", 60.0, held=True)
     names = {check.message_id for check in store.pending_checks(seat)}
     assert len(names) == 200
     assert "forged3" not in names
@@ -315,7 +318,7 @@ def test_dead_letters_are_kept_until_they_are_acknowledged_or_tried_again(store:
     dead = store.dead_letters(seat)
     assert list(dead.items()) == [("b", ("2", "KeyError")), ("a", ("1", "OSError")), ("c", ("2", "KeyError"))]
     with whole(store, seat):
-        store.acknowledge(seat, "1", ["a"])
+        store.acknowledge(seat, "1", ["a"], held=True)
     assert list(store.dead_letters(seat)) == ["b", "c"]
     with whole(store, seat):
         assert store.retry_dead_letters(seat) == 2
