@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from .log import Entry
     from .model.behaviour import Behaviour, RateWindow
+    from .model.life import lifelike
     from .model.packs import Message, Pack
     from .sandbox import Sandbox, Server
     from .server.notifier import Notifier
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sandbox": ["Sandbox", "Server"],
     "model.packs": ["Message", "Pack"],
+    "model.life": ["lifelike"],
     "model.behaviour": ["Behaviour", "RateWindow"],
     "threaded": ["serve_in_thread"],
     "log": ["Entry"],
@@ -99,6 +101,7 @@ __all__ = [
     "Trickle",
     "Truncate",
     "VirtualClockLoop",
+    "lifelike",
     "on",
     "refuse",
     "serve_in_thread",

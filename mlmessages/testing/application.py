@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
@@ -128,6 +128,10 @@ class ServedApplication:
     def log(self) -> list[Entry]:
         """Every request so far, in the order of arrival."""
         return self._engine.log
+
+    def follow(self, follower: Callable[[Entry], None]) -> None:
+        """Call `follower` with each request when its status goes out, on the loop that answers it."""
+        self._engine.followers.append(follower)
 
     def count(self, kind: Kind) -> int:
         """Return how many requests of a kind came. ValueError: there is no such kind, and the list of them."""

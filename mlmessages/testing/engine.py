@@ -19,7 +19,7 @@ from .model.answers import Answer
 from .model.api import Api
 from .model.attachments import Attachments
 from .model.behaviour import Behaviour
-from .model.calendar import Calendar
+from .model.calendar import START, Calendar
 from .model.conversations import Action, Conversations, StoredMessage
 from .model.oauth import Application
 from .model.packs import Pack, Sender
@@ -54,9 +54,15 @@ class Exchange:
 class Engine:
     """The API of one application with its log and its rules. The methods may be called from any thread."""
 
-    def __init__(self, behaviour: Behaviour, rules: Iterable[Rule], clock: Callable[[], float] | None) -> None:
+    def __init__(
+        self,
+        behaviour: Behaviour,
+        rules: Iterable[Rule],
+        clock: Callable[[], float] | None,
+        begins: float | None = None,
+    ) -> None:
         self.behaviour = behaviour
-        self.calendar = Calendar(LoopClock() if clock is None else clock)
+        self.calendar = Calendar(LoopClock() if clock is None else clock, START if begins is None else begins)
         self.application = Application(lambda: self.calendar.now)
         self.accounts: dict[str, Account] = {}
         self.gates = Gates()
@@ -67,6 +73,8 @@ class Engine:
         self._log: list[Entry] = []
         self._counts: dict[Kind, int] = {}
         self._listeners: list[Listener] = []
+        self.followers: list[Callable[[Entry], None]] = []
+        """Called with each request when its status goes out."""
 
     # -- the sellers
 
@@ -187,7 +195,9 @@ class Engine:
     def told(self, exchange: Exchange, status: int) -> None:
         """Log the status that goes out to the client."""
         with self.lock:
-            self._log[exchange.index] = attrs.evolve(self._log[exchange.index], status=status)
+            entry = self._log[exchange.index] = attrs.evolve(self._log[exchange.index], status=status)
+        for follower in self.followers:
+            follower(entry)
 
     def _answer(self, exchange: Exchange, answer: Answer) -> None:
         exchange.answer = answer

@@ -23,7 +23,11 @@ class Sandbox(ServedApplication, Seller):
     """The API for one seller, in process (`session`) or behind real HTTP (`serve`).
 
     `packs` is a number of conversations with `messages` messages each, of which the newest `unread` of the buyer's are
-    unread (None: all of them), or an iterable of `Pack`. The methods may be called from any thread.
+    unread (None: all of them), or an iterable of `Pack`, such as `lifelike(100)`. The methods may be called from any
+    thread.
+
+    `clock`: seconds from any beginning; None: those of the running loop. `begins`: the server's date at its first
+    reading, in seconds since 1970; None: 2026-03-02 12:00 UTC.
     """
 
     def __init__(
@@ -37,10 +41,11 @@ class Sandbox(ServedApplication, Seller):
         behaviour: Behaviour | None = None,
         rules: Iterable[Rule] = (),
         clock: Callable[[], float] | None = None,
+        begins: float | None = None,
     ) -> None:
         if isinstance(packs, int):
             packs = (Pack(messages=messages, unread=unread) for _ in range(packs))
-        engine = Engine(Behaviour() if behaviour is None else behaviour, rules, clock)
+        engine = Engine(Behaviour() if behaviour is None else behaviour, rules, clock, begins)
         ServedApplication.__init__(self, engine)
         Seller.__init__(self, engine, engine.add_seller(str(seller_id), token, packs))
         self._listeners: dict[Callable[[Action, str], None], Callable[[Happened], None]] = {}

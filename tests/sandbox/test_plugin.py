@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import aiohttp
 import pytest
 
-from mlmessages.testing import Sandbox, serve_in_thread
+from mlmessages.testing import Message, Pack, Sandbox, serve_in_thread
 
 
 def get(server, path):
@@ -37,14 +38,45 @@ async def test_in_an_asyncio_test(mlmessages_sandbox):
     headers = {"Authorization": f"Bearer {server.token}"}
     async with aiohttp.ClientSession(server.base_url, headers=headers) as session:
         async with session.get("/marketplace/messages/unread") as response:
-            assert len((await response.json())["results"]) == 1000
-        assert server.sandbox.unread == 2500
+            assert len((await response.json())["results"]) == 5
+        assert server.sandbox.unread == 5
 
 
 @pytest.mark.anyio
 async def test_in_an_anyio_test(mlmessages_sandbox, anyio_backend_name):
     assert anyio_backend_name == "asyncio"
-    assert mlmessages_sandbox.sandbox.unread == 2500
+    assert mlmessages_sandbox.sandbox.unread == 5
+
+
+@pytest.mark.mlmessages_sandbox(2)
+def test_packs_can_be_given_by_position(mlmessages_sandbox):
+    assert mlmessages_sandbox.sandbox.unread == 2
+
+
+@pytest.mark.mlmessages_sandbox(packs=0)
+def test_conversations_and_messages_are_added_from_many_threads_while_it_runs(mlmessages_sandbox):
+    server = mlmessages_sandbox
+
+    def write(number):
+        for n in range(20):
+            pack = server.add_pack(Pack(1000 * number + n, [Message("¿Hola?")]))
+            server.send(pack, "again")
+            seen = get(server, f"/messages/packs/{pack}/sellers/{server.seller_id}?tag=post_sale")
+            assert [message["text"] for message in seen["messages"]] == ["again", "¿Hola?"]
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(1, 5)))
+    assert len(server.sandbox.pack_ids()) == 80
+    assert server.sandbox.marked_ids() == server.sandbox.message_ids()
+    assert len(server.sandbox.message_ids()) == 160
+
+
+def test_a_conversation_of_one_message_is_the_default(mlmessages_sandbox):
+    new = mlmessages_sandbox.add_pack()
+    assert mlmessages_sandbox.sandbox.pack_ids()[-1] == new
+    assert mlmessages_sandbox.sandbox.unread == 6
+    with pytest.raises(ValueError, match=new):
+        mlmessages_sandbox.add_pack(Pack(new))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from email.utils import formatdate
 
-from . import action_guide, attachments, rates, sending
+from . import action_guide, attachments, consent, rates, sending
 from .account import Account
 from .answers import JSON, Answer, Refused
 from .behaviour import Behaviour
@@ -57,6 +57,8 @@ class Api:
     def _answer(self, request: ParsedRequest, *, marking: bool, lag: float | None) -> Answer:
         if request.kind == "token":  # it does not count for the messages' budget
             return Answer(*self._application.answer(request.method, request.body))
+        if request.kind in ("consent", "callback"):
+            return consent.answer(self._application, request)
         throttled = self._throttled(request)
         if throttled is not None:
             return throttled

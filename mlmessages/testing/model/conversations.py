@@ -12,7 +12,7 @@ from typing import Literal
 
 import attrs
 
-from .calendar import START, Calendar
+from .calendar import Calendar
 from .packs import LIMITED, Guide, Pack, Sender
 
 Action = Literal["created", "read"]
@@ -112,7 +112,7 @@ class Conversations:
         self.listeners: list[Callable[[Action, StoredMessage], None]] = []
         """Called when a buyer's message arrives, and when one is read."""
         for pack in packs:
-            self._open(pack, newest=START - _SECONDS_BETWEEN_SEEDED)
+            self._open(pack, newest=calendar.begins - _SECONDS_BETWEEN_SEEDED)
 
     def begin(self, pack: Pack) -> Thread:
         """Let a conversation begin now; its unread messages are told. ValueError: its id is taken."""
@@ -140,6 +140,8 @@ class Conversations:
         written = pack.written()
         for age, message in zip(range(len(written) - 1, -1, -1), written, strict=True):
             created = newest - age * _SECONDS_BETWEEN_SEEDED
+            if message.age is not None:
+                created = self._calendar.today - message.age
             self._store(
                 thread,
                 message.text,

@@ -49,6 +49,10 @@ class Application:
         seller = self._sellers[seller_id] = TokenEndpoint(self, seller_id, token)
         return seller
 
+    def sellers(self) -> list[TokenEndpoint]:
+        """Return the tokens of every seller."""
+        return list(self._sellers.values())
+
     def remember_owner(self, token: str, seller: TokenEndpoint) -> None:
         """Note whose access token this is."""
         self._owners[token] = seller
@@ -64,12 +68,19 @@ class Application:
         ValueError: the address is not one of this application's.
         """
         query = dict(parse_qsl(urlsplit(authorization_url).query))
-        if query.get("response_type") != "code" or query.get("client_id") != self.client_id:
-            raise ValueError("this is no authorization address of the sandbox's application")
+        self.check_authorization(query)
         code = f"TG-{secrets.token_hex(12)}-{seller.seller_id}"
         self._codes[code] = _Code(seller, query.get("redirect_uri"), query.get("code_challenge"))
         back = {"code": code, **({"state": query["state"]} if "state" in query else {})}
-        return f"{query.get('redirect_uri', '')}?{urlencode(back)}"
+        uri = query.get("redirect_uri", "")
+        return f"{uri}{'&' if '?' in uri else '?'}{urlencode(back)}"
+
+    def check_authorization(self, query: Mapping[str, str]) -> None:
+        """Check what an authorization address asks for. ValueError: it is not one of this application's."""
+        if query.get("response_type") != "code" or query.get("client_id") != self.client_id:
+            raise ValueError("this is no authorization address of the sandbox's application")
+        if query.get("redirect_uri") is not None and not query["redirect_uri"].startswith(("https://", "http://")):
+            raise ValueError("the redirect URI is no https or http address")
 
     def forget_codes(self, seller: TokenEndpoint) -> None:
         """Make the unused consents of a seller worthless."""

@@ -1,4 +1,4 @@
-"""What a sandbox starts with: conversations and their messages, as values."""
+"""Conversations and their messages, as values: what a sandbox starts with."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ LIMITED = "blocked_by_conversation_initiated_by_seller_limited"
 
 @attrs.frozen
 class Message:
-    """One message of a conversation; `overrides` replaces keys of its JSON (an object is merged, one level deep)."""
+    """One message of a conversation; `overrides` replaces keys of its JSON (an object is merged, one level deep).
+
+    `age`: how many seconds before the conversation is added it was written; None: messages come a minute apart.
+    """
 
     text: str = "Test message"
     sender: Sender = "buyer"
     read: bool = False
     hidden: bool = False
     overrides: Mapping[str, object] = attrs.field(factory=dict)
+    age: float | None = None
 
 
 @attrs.frozen
@@ -45,7 +49,7 @@ class Pack:
     guide: Guide | None = None
 
     def written(self) -> list[Message]:
-        """The messages, oldest first."""
+        """Return the messages, oldest first."""
         if isinstance(self.messages, int):
             return _alternating(self.messages, self.unread)
         if self.unread is None:

@@ -23,6 +23,8 @@ Kind = Literal[
     "upload",
     "download",
     "token",
+    "consent",
+    "callback",
     "other",
 ]
 Family = Literal["marketplace", "domestic"]
@@ -82,6 +84,10 @@ def parse_request(
     )
     if path == "/oauth/token":
         return attrs.evolve(request, kind="token")
+    if path == "/authorization" and method in ("GET", "POST"):
+        return attrs.evolve(request, kind="consent")
+    if path == "/callback" and method == "GET":
+        return attrs.evolve(request, kind="callback")
     if path == "/missed_feeds" and method == "GET":
         return attrs.evolve(request, kind="missed")
     route = _ROUTE.fullmatch(path)
