@@ -11,7 +11,7 @@ from mlmessages import Limits, MessagesClient
 from mlmessages.models import Conversation
 from mlmessages.testing import Sandbox, virtual_run
 
-PLENTY = {"reads": 10**6, "per_second": None}
+PLENTY: dict[str, Any] = {"reads": 10**6, "per_second": None}
 
 
 def on_virtual_clock(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import OrderedDict
-from collections.abc import Callable
-from heapq import heappop, heappush
-from typing import Final
+from collections.abc import Callable, Hashable
+from heapq import heapify, heappop, heappush
+from typing import Final, Protocol
 
 from aiolimiter import AsyncLimiter
 from attrs import define
@@ -19,90 +20,136 @@ from ..events import PauseEvent, extra
 _log: Final = logging.getLogger("mlmessages")
 _LONGEST_PAUSE: Final = 300.0  # seconds that a pause may last in another event loop than the one it began in
 _WORTH_A_WARNING: Final = 5.0  # seconds of a pause
+CLOCK_STEP: Final = max(time.get_clock_info("monotonic").resolution, 0.001)
+"""Seconds by which a moment may be told too early: 16 ms on Windows; uvloop's clock counts milliseconds."""
 
 
-@define(eq=False)
-class Permit:
-    """The right to send one request. It comes back to its window some time after it was released."""
+class Window(Protocol):
+    """Where the permits of one kind of request come from, so many in any period as the server counts."""
 
-    window: _Window
-    started: float
-    probe: bool = False
-    refused: bool = False
+    in_flight: int
+
+    def used(self, now: float) -> int:
+        """Return how many permits are in flight or not yet back."""
+        ...
+
+    def opens_at(self, now: float) -> float:
+        """Return when to look for a permit: `now`, or later; infinity: when a request that is in flight is over."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """True if `take` has a permit; False: `fetch` first."""
+        ...
+
+    async def fetch(self, wanted: int) -> None:
+        """Try to get up to `wanted` permits. Raises `NotSent` if that cannot be known."""
+        ...
+
+    def take(self) -> Hashable:
+        """Take a permit, by the name that `give_back` wants."""
+        ...
+
+    def give_back(self, name: Hashable, now: float, *, sent: bool, counted: bool) -> None:
+        """End a request.
+
+        `sent`: it left. `counted`: the server has counted it; one that was given up may still arrive, and holds its
+        permit for a whole period more.
+        """
+        ...
+
+    def moved(self, now: float) -> Window:
+        """Return this window for another event loop, whose clock says `now`; what was in flight was given up."""
+        ...
 
 
-class _Window:
-    """`size` permits, each returned `period` seconds after its *answer*.
+class MemoryWindow:
+    """`size` permits in memory, each returned `period` seconds after its *answer*.
 
     So there are never more than `size` in any period, as the server counts.
     """
 
+    ready: Final = True  # as soon as `opens_at` says so
+
     def __init__(self, size: int, period: float) -> None:
-        self.size = size
-        self.period = period
         self.in_flight = 0
-        self.line = _Line()
-        self._returning: list[float] = []  # a heap
+        self._size = size
+        self._period = period
+        self._returning: list[float] = []  # a heap of moments
 
     def used(self, now: float) -> int:
+        """Return how many permits are in flight or not yet back."""
         returning = self._returning
         while returning and returning[0] <= now:
             heappop(returning)
         return self.in_flight + len(returning)
 
-    def opens_at(self, now: float) -> float | None:
-        """When a permit is free: `now`, or later; None: a period after one of those in flight is answered."""
-        if self.used(now) < self.size:
+    def opens_at(self, now: float) -> float:
+        """Return when a permit is free; infinity: a period after one that is in flight is answered."""
+        if self.used(now) < self._size:
             return now
-        return self._returning[0] if self._returning else None
+        return self._returning[0] if self._returning else math.inf
 
-    def give_back(self, now: float, *, sent: bool, counted: bool) -> None:
-        """A request is over.
+    async def fetch(self, wanted: int) -> None:
+        """Do nothing: the permits are here."""
 
-        `sent`: it left. `counted`: the server has counted it; one given up on may still arrive, and holds its permit
-        for a whole period more.
-        """
+    def take(self) -> None:
+        """Take a permit; one is as good as another."""
+        self.in_flight += 1
+
+    def give_back(self, _: Hashable, now: float, *, sent: bool, counted: bool) -> None:
+        """End a request."""
         self.in_flight -= 1
         if sent:
-            heappush(self._returning, now + (1 if counted else 2) * self.period)
+            heappush(self._returning, now + (1 if counted else 2) * self._period + CLOCK_STEP)
 
-    def moved(self, now: float) -> _Window:
-        """This window in another event loop, by another clock: what was in flight was given up on."""
-        window = _Window(self.size, self.period)
-        latest = now + 2 * self.period
+    def recall(self, requests: int, now: float, seconds_ago: float) -> None:
+        """Count requests of an earlier process, the last of which was over `seconds_ago`."""
+        back = now + self._period + CLOCK_STEP - seconds_ago
+        self._returning += [back] * min(requests, self._size - self.used(now))
+        heapify(self._returning)
+
+    def moved(self, now: float) -> MemoryWindow:
+        """Return this window for another event loop, whose clock says `now`; what was in flight was given up."""
+        window = MemoryWindow(self._size, self._period)
+        latest = now + 2 * self._period + CLOCK_STEP
         window._returning = sorted(min(t, latest) for t in self._returning) + [latest] * self.in_flight
         return window
 
 
-class _Line:
-    """Waiting in line: one at the front at a time; among several owners in turn, and in order within each."""
+class FairQueue:
+    """A lock whose owners take turns; within each owner the first comes first."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[object, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
-        self._busy = False
+        self._held = False
 
-    def step_up(self) -> bool:
-        """Go to the front of the line if nobody is there; then `leave` must follow."""
-        if self._busy:
+    def __len__(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free; then `release` must follow."""
+        if self._held:
             return False
-        self._busy = True
+        self._held = True
         return True
 
-    async def enter(self, owner: object) -> None:
-        """Return at the front of the line when it is the owner's turn; `leave` must follow."""
+    async def acquire(self, owner: object) -> None:
+        """Wait for the lock, in the owner's turn; `release` must follow."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, OrderedDict())[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # the turn came and the cancellation with it
-                self.leave()
+                self.release()
             else:
                 self._remove(owner, turn)
             raise
 
-    def leave(self) -> None:
-        """Let the next one to the front."""
+    def release(self) -> None:
+        """Hand the lock to the next one."""
         while self._waiting:
             owner, turns = next(iter(self._waiting.items()))
             turn = next(iter(turns))
@@ -112,13 +159,86 @@ class _Line:
                     self._waiting.move_to_end(owner)
                 turn.set_result(None)
                 return
-        self._busy = False
+        self._held = False
 
     def _remove(self, owner: object, turn: asyncio.Future[None]) -> None:
         if turns := self._waiting.get(owner):
             turns.pop(turn, None)
             if not turns:
                 del self._waiting[owner]
+
+
+@define(eq=False)
+class Permit:
+    """The right to send one request. It comes back to its window some time after it was released.
+
+    `probe`: the one request after a pause that finds out whether others may follow. `refused`: it was answered 429.
+    """
+
+    window: Window
+    name: Hashable
+    started: float
+    probe: bool = False
+    refused: bool = False
+
+
+class Brake:
+    """What a 429 does: everyone pauses, then one request goes first and finds out whether the storm is over.
+
+    A pause is a moment, and that moment only moves on: no answer to another request ends it early.
+    """
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.rounds = 0  # of refusals in a row
+        self.half_open = False  # after a pause, until a request is answered
+        self._paused_until = self._paused_at = self._warned_until = -math.inf
+        self._probe: Permit | None = None
+
+    def blocked_until(self, now: float) -> float:
+        """Return when a request may start: `now`, or later; infinity: when the probe is over."""
+        if now < self._paused_until:
+            return self._paused_until
+        return math.inf if self.half_open and self._probe is not None else now
+
+    def start(self, permit: Permit) -> None:
+        """Note that a request starts."""
+        if self.half_open:
+            permit.probe = True
+            self._probe = permit
+
+    def end(self, permit: Permit, *, answered: bool) -> None:
+        """Note that a request is over. `answered`: with anything but a 429 or silence, which ends a storm."""
+        if self._probe is permit:
+            self._probe = None
+        if answered and permit.started >= self._paused_until:
+            self.half_open = False
+            self.rounds = 0
+
+    def refuse(
+        self, permit: Permit, now: float, retry_after: float | None, delay: Callable[[int], float], longest: float
+    ) -> float:
+        """Pause everyone for a 429; return the seconds to wait. See `Limits.refused`."""
+        self.refusals += 1
+        permit.refused = True
+        if permit.started > self._paused_at:  # what was in flight together is refused together, and is one round
+            self.rounds += 1
+            self._paused_at = now
+        wait = max(retry_after or 0.0, delay(self.rounds))
+        self._paused_until = max(self._paused_until, now + min(wait, longest))
+        self.half_open = True
+        if self._paused_until - max(now, self._warned_until) > _WORTH_A_WARNING:  # else it was told, or nearly
+            pause = PauseEvent(self._paused_until - now)
+            _log.warning("429: too many requests; pausing for %.1f s", pause.seconds, extra=extra(pause))
+            self._warned_until = self._paused_until
+        return wait
+
+    def move(self, now: float) -> None:
+        """Go on in another event loop, whose clock says `now`."""
+        self._probe = None
+        self._paused_until = min(self._paused_until, now + _LONGEST_PAUSE)
+        self._paused_at = min(self._paused_at, now)
+        self._warned_until = min(self._warned_until, self._paused_until)
 
 
 class Limits:
@@ -152,26 +272,36 @@ class Limits:
         ):
             raise ValueError(f"per_second must be a number of at least 1, or None, not {per_second!r}")
         self.per_second: Final = per_second
-        self.refusals = 0  # 429s so far
-        self._reading = _Window(self.reads, self.period)
-        self._writing = _Window(self.writes, self.period)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._spike: AsyncLimiter | None = None
-        self._fronts: dict[asyncio.Future[None], None] = {}  # in order: who waits longest looks first
-        self._paused_until = self._paused_at = self._warned_until = -math.inf
-        self._rounds = 0  # of refusals in a row
-        self._storm = False  # after a pause: one request goes first and finds out
-        self._probe: Permit | None = None
+        self._reading, self._writing, self._brake = self._budget()
+        self._read_queue, self._write_queue = FairQueue(), FairQueue()
+        self._fronts: dict[asyncio.Future[None], None] = {}  # in order: what waits longest looks first
 
     def __repr__(self) -> str:
         named = ("reads", "writes", "period", "concurrency", "per_second")
         known = vars(self)  # not all of them yet, in the traceback of a wrong argument
-        return f"Limits({', '.join(f'{name}={known[name]}' for name in named if name in known)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={known[name]}' for name in named if name in known)})"
 
     @property
     def used(self) -> int:
         """How many of the `reads` are used up at this moment: in flight, or started too short a time ago."""
         return self._reading.used(self._loop.time()) if self._loop is not None else 0
+
+    @property
+    def refusals(self) -> int:
+        """How many requests were answered 429 so far."""
+        return self._brake.refusals
+
+    def recall(self, reads: int, seconds_ago: float) -> None:
+        """Count requests that an earlier process sent, so that a restart does not meet a 429.
+
+        `reads`: how many GETs, the last of which was over `seconds_ago`. Needs a running event loop. Nothing happens if
+        this object has sent requests itself: then it knows.
+        """
+        self._bind()
+        if isinstance(self._reading, MemoryWindow) and not self.used and 0 <= seconds_ago < self.period:
+            self._reading.recall(reads, self._now(), seconds_ago)
 
     async def acquire(self, owner: object, *, write: bool = False) -> Permit:
         """Wait until one more request may start; `release` must follow.
@@ -179,60 +309,43 @@ class Limits:
         `owner` is whose turn it is among those that share.
         """
         loop = self._bind()
-        window = self._writing if write else self._reading
-        line = window.line
-        if not line.step_up():
-            await line.enter(owner)
+        window, queue = (self._writing, self._write_queue) if write else (self._reading, self._read_queue)
+        if not queue.try_acquire():
+            await queue.acquire(owner)
         try:
-            while (obstacle := self._obstacle(window, loop.time())) is not None:
-                await self._front(obstacle)
+            await self._open(window, queue)
             if self._spike is not None:
                 await self._spike.acquire()
-                while (obstacle := self._obstacle(window, loop.time())) is not None:  # a pause began meanwhile
-                    await self._front(obstacle)
-            permit = Permit(window, loop.time(), probe=self._storm)
-            window.in_flight += 1
-            if permit.probe:
-                self._probe = permit
+                await self._open(window, queue)  # again: a pause may have begun meanwhile
+            permit = Permit(window, window.take(), loop.time())
+            self._brake.start(permit)
             return permit
         finally:
-            line.leave()
+            queue.release()
 
     def release(self, permit: Permit, *, sent: bool = True, answered: bool = False) -> None:
-        """The request of `permit` is over.
+        """End the request of `permit`.
 
         `sent`: it left this machine. `answered`: with anything but a 429 or silence, which ends a storm.
         """
-        if self._probe is permit:
-            self._probe = None
-        if answered and permit.started >= self._paused_until:
-            self._storm = False
-            self._rounds = 0
-        permit.window.give_back(self._now(), sent=sent, counted=answered or permit.refused)
-        self._wake()
+        self._brake.end(permit, answered=answered)
+        permit.window.give_back(permit.name, self._now(), sent=sent, counted=answered or permit.refused)
+        for woken in self._fronts:
+            _resolve(woken)
 
     def refused(
         self, permit: Permit, retry_after: float | None, delay: Callable[[int], float], longest: float
     ) -> float:
-        """A 429: pause everyone; the seconds to wait. `delay` gives the wait of the n-th round of refusals in a row.
+        """Pause everyone for a 429; return the seconds to wait.
 
-        What was in flight together is refused together, and is one round. The pause only ever grows, up to `longest`
-        from now.
+        `delay` gives the wait of the n-th round of refusals in a row, `retry_after` its floor. What was in flight
+        together is refused together, and is one round. The pause only ever grows, up to `longest` from now.
         """
-        self.refusals += 1
-        permit.refused = True
-        now = self._now()
-        if permit.started > self._paused_at:
-            self._rounds += 1
-            self._paused_at = now
-        wait = max(retry_after or 0.0, delay(self._rounds))
-        self._paused_until = max(self._paused_until, now + min(wait, longest))
-        self._storm = True
-        if self._paused_until - max(now, self._warned_until) > _WORTH_A_WARNING:  # else it was told, or nearly
-            pause = PauseEvent(self._paused_until - now)
-            _log.warning("429: too many requests; pausing for %.1f s", pause.seconds, extra=extra(pause))
-            self._warned_until = self._paused_until
-        return wait
+        return self._brake.refuse(permit, self._now(), retry_after, delay, longest)
+
+    def _budget(self) -> tuple[Window, Window, Brake]:
+        """Return the permits of reads and of writes, and the brake: of this process alone."""
+        return MemoryWindow(self.reads, self.period), MemoryWindow(self.writes, self.period), Brake()
 
     def _now(self) -> float:
         return self._loop.time() if self._loop is not None else 0.0
@@ -249,27 +362,27 @@ class Limits:
         self._spike = AsyncLimiter(1, 1 / self.per_second) if self.per_second is not None else None
         self._reading = self._reading.moved(now)
         self._writing = self._writing.moved(now)
+        self._read_queue, self._write_queue = FairQueue(), FairQueue()
         self._fronts = {}
-        self._probe = None
-        self._paused_until = min(self._paused_until, now + _LONGEST_PAUSE)
-        self._paused_at = min(self._paused_at, now)
-        self._warned_until = min(self._warned_until, self._paused_until)
+        self._brake.move(now)
         return loop
 
-    def _obstacle(self, window: _Window, now: float) -> float | None:
-        """When to look again at whether a request may start (infinity: when another one is over); None: it may, now."""
-        if now < self._paused_until:
-            return self._paused_until
-        in_flight = self._reading.in_flight + self._writing.in_flight
-        if in_flight >= self.concurrency or (self._storm and self._probe is not None):
-            return math.inf
-        opens_at = window.opens_at(now)
-        if opens_at is None:
-            return math.inf
-        return opens_at if opens_at > now else None
+    async def _open(self, window: Window, queue: FairQueue) -> None:
+        """Return when `window` has a permit and nothing keeps a request from starting now."""
+        assert self._loop is not None
+        while True:
+            now = self._loop.time()
+            room = self.concurrency - self._reading.in_flight - self._writing.in_flight
+            until = max(math.inf if room <= 0 else now, self._brake.blocked_until(now), window.opens_at(now))
+            if until > now:
+                await self._wait(until)
+            elif window.ready:
+                return
+            else:
+                await window.fetch(min(1 + len(queue), room))
 
-    async def _front(self, until: float) -> None:
-        """Wait at the front of a line until the moment `until`, or until a request is over."""
+    async def _wait(self, until: float) -> None:
+        """Wait until the moment `until`, or until a request is over."""
         assert self._loop is not None
         woken = self._loop.create_future()
         timer = self._loop.call_at(until, _resolve, woken) if until != math.inf else None
@@ -280,10 +393,6 @@ class Limits:
             self._fronts.pop(woken, None)
             if timer is not None:
                 timer.cancel()
-
-    def _wake(self) -> None:
-        for woken in self._fronts:
-            _resolve(woken)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -62,6 +62,7 @@ async def server(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
+        assert task is not None
         tasks.add(task)
         wire.connections += 1
         try:

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -33,7 +34,7 @@ def of_server(
     authority: trustme.CA, *names: str, validity: tuple[datetime.datetime, datetime.datetime] | None = None
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    dates = {"not_before": validity[0], "not_after": validity[1]} if validity else {}
+    dates: dict[str, Any] = {"not_before": validity[0], "not_after": validity[1]} if validity else {}
     authority.issue_cert(*names, **dates).configure_cert(context)
     return context
 

@@ -61,6 +61,6 @@ def call(effect: Effect = READ, read: Callable[[bytes], Any] = bytes) -> Call[An
     return Call(Request(f"/marketplace/messages/packs/{PACK}{query}", effect), read)
 
 
-def once(*steps: object, latency: float = 0.0) -> Sandbox:
+def once(*steps: Any, latency: float = 0.0) -> Sandbox:
     """A sandbox that plays `steps` for the first request."""
     return Sandbox(packs=1, rules=[on("any", nth=1).do(*steps)], behaviour=Behaviour(latency=latency))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def refuse_html(body: bytes) -> bytes:
 
 @case("K4")
 @pytest.mark.parametrize("fault", UNREADABLE, ids=["HTML", "nothing", "no list"])
-def test_reads_get_over_unreadable_answers(fault: object) -> None:
+def test_reads_get_over_unreadable_answers(fault: Any) -> None:
     """Every sixth plain read and every second listing is no answer: all of a conversation, and the whole drain, arrive."""
 
     async def main() -> None:
