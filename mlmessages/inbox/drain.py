@@ -22,18 +22,22 @@ _GRACE: Final = 5.0  # seconds that closing waits for requests that have left
 class Delivery:
     """New messages of one conversation, to be acknowledged with `ack`.
 
-    - `pack_id`, `status`: the conversation's.
-    - `messages`: everything of it that was not delivered before, oldest first, whoever wrote it.
+    - `seller_id`: the seller whose conversation it is.
+    - `pack_id`, `status`: the conversation's. `pack_id` is empty for a message that was looked up by its id and names
+      no conversation.
+    - `messages`: everything of it that was not delivered before, oldest first, by either side.
     - `unread`: those of the counterparty that were not provably read before the pack was listed: it errs on the side of
       new.
-    - `redelivered`: it may have been delivered before, by a process that ended before its acknowledgement.
+    - `redelivered`: it may have been delivered before: the process ended before its acknowledgement, or the handler of
+      `Inbox.run` failed.
     """
 
-    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "status", "unread")
+    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "seller_id", "status", "unread")
 
     def __init__(self, intake: Ingest, news: NewMessages) -> None:
         self._intake = intake
         self._news = news
+        self.seller_id: Final[str] = intake.seller_id
         self.pack_id: Final[str] = news.pack_id
         self.messages: Final[tuple[Message, ...]] = news.messages
         self.unread: Final[tuple[Message, ...]] = tuple(row for row in news.messages if row.id in news.unread)
@@ -45,8 +49,31 @@ class Delivery:
         return f"Delivery(pack_id={self.pack_id!r}, {messages}, redelivered={self.redelivered})"
 
     async def ack(self) -> None:
-        """The consumer has it: durable on return, and not delivered again. Twice is once. Raises `JournalError`."""
+        """Tell the journal that the consumer has it: durable on return, and it is not delivered again.
+
+        A second call changes nothing. Raises `JournalError`.
+        """
         await self._intake.acknowledge(self._news)
+
+    async def once(self, name: str) -> bool:
+        """Return True the first time that it is called with this `name` for these messages, and False ever after.
+
+        For what must not happen twice although a delivery may come again, such as an answer::
+
+            if await delivery.once("thanks"):
+                await client.send(delivery.pack_id, "Thank you, we will look at it today.")
+
+        It is durable before it returns True, so that what follows happens *at most once* for each message: also where
+        the handler fails after `send` and the delivery comes again, alone or together with newer messages, and where
+        the process is killed and started again. What it does not do: where the handler fails, or is killed, between
+        `once` and the end of `send`, the answer may not have been sent, and the next delivery does not send it.
+        It speaks for this journal alone: another program, or a journal that was deleted, knows nothing of it.
+
+        Raises `JournalError`; `ValueError` if `name` is not a text of 1 to 200 characters.
+        """
+        if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
+            raise ValueError("name must be a text of 1 to 200 printable characters")
+        return await self._intake.once(self._news, name)
 
 
 class InboxDrain:

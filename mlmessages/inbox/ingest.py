@@ -39,7 +39,7 @@ from ..events import DeliveryEvent, Events, ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
-from ..journal.store import PARKED, Row, StoredMessage
+from ..journal.store import PARKED, Row, StoredMessage, Unstorable
 from ..models import ConversationStatus, InboxReport, Message, UnreadListing
 
 T = TypeVar("T")
@@ -217,6 +217,10 @@ class Ingest:
         self._failed.difference_update(ids)
         failpoint("acknowledged")
 
+    async def once(self, news: NewMessages, name: str) -> bool:
+        """Note that `name` happens for these messages; False: it did for one of them before."""
+        return await self._journal.once([row.id for row in news.messages], name)
+
     def forget_done(self) -> None:
         """Forget what is over, when nothing is left to read: a service goes on for months."""
         self.backlog.forget_done()
@@ -257,7 +261,12 @@ class Ingest:
         tally = self._tallies[pack.pack_id] = RequestCount()
         try:
             look = await self._marked(pack, tally)
-            news = await to_the_end(self._store(pack, look))
+            try:
+                news = await to_the_end(self._store(pack, look))
+            except MessagesError:
+                raise
+            except Exception as error:
+                raise DecodeError(f"what was read cannot be stored ({type(error).__name__})") from None
         except MessagesError:
             raise
         except Exception:  # of a token source
@@ -356,6 +365,8 @@ class Ingest:
         pack.tries += 1
         pack.by_pages = False
         now = asyncio.get_running_loop().time()
+        if isinstance(error, Unstorable):
+            error = DecodeError(f"what was read cannot be stored: {error}")
         if isinstance(error, JournalError):  # on the disk the claim stands; here it is owed as one of a dead process
             self._put_back(pack, in_doubt=in_doubt)
             raise error
@@ -462,6 +473,11 @@ class Ingest:
             waits_until,
             self.backlog.set_aside,
         )
+
+    @property
+    def seller_id(self) -> str:
+        """Whose conversations these are."""
+        return self._reader.seller_id
 
     @property
     def events(self) -> Events:

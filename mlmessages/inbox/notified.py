@@ -17,20 +17,20 @@ from attrs import define
 from ..api import convert
 from ..api.notifications import Notification
 from ..conversations.reader import Reader
-from ..errors import AuthError, MessagesError, RateLimited, TransportError, Unauthorized
+from ..errors import APIError, AuthError, DecodeError, MessagesError, RateLimited, TransportError, Unauthorized
 from ..events import ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
-from ..journal.store import PendingCheck, StoredMessage
+from ..journal.store import MOST_CHECKS, PendingCheck, StoredMessage, TooManyChecks, Unstorable
 from .ingest import Ingest, NewMessages, to_the_end
 
 _log: Final = logging.getLogger("mlmessages")
 CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message
 _TRIES: Final = 5
 _SHARE: Final = 0.02  # of the budget of reads, for looking messages up
-_MOST_PENDING: Final = 20_000
 _KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
+_FORGOTTEN_EVERY: Final = 3600.0
 
 
 @define(eq=False)
@@ -53,9 +53,10 @@ class Doorbell:
         self._warned_at = float("-inf")
 
     async def take(self, notification: Notification) -> None:
-        """Ring, and write down the message that is named, durably. Raises `JournalError`.
+        """Ring, and write down the message that is named, durably.
 
-        A receipt, another topic, and a message that is known or was named before change nothing.
+        A receipt, another topic, and a message that is known or was named before change nothing. Raises `JournalError`;
+        its subclass `TooManyChecks` where it has rung and is not written down.
         """
         if not notification.is_news:
             return
@@ -74,15 +75,16 @@ class Doorbell:
             task.exception()  # its caller may be gone
 
     async def _take(self, id_: str) -> None:
-        now = asyncio.get_running_loop().time()
-        if len(self.pending) >= _MOST_PENDING:
-            self._warn(now)
-        elif await self._journal.add_check(id_, CHECKED_AFTER):
-            failpoint("notified")
-            if self.listener is not None:
-                self.pending.setdefault(id_, _Check(now + CHECKED_AFTER))
-        else:
-            return
+        try:
+            if not await self._journal.add_check(id_, CHECKED_AFTER):
+                return
+        except TooManyChecks:
+            self._warn()
+            self._ring()  # the listing shows what it may be about
+            raise
+        failpoint("notified")
+        if self.listener is not None:
+            self.pending.setdefault(id_, _Check(asyncio.get_running_loop().time() + CHECKED_AFTER))
         self._ring()
 
     def _ring(self) -> None:
@@ -90,13 +92,14 @@ class Doorbell:
         if self.listener is not None:
             self.listener()
 
-    def _warn(self, now: float) -> None:
+    def _warn(self) -> None:
+        now = asyncio.get_running_loop().time()
         if now - self._warned_at >= CHECKED_AFTER:
             self._warned_at = now
             _log.warning(
-                "%d notifications name messages that are not known: are they forged? The listings go on; new ones are"
-                " not written down",
-                len(self.pending),
+                "%d notifications name messages that are not known: are they forged? Each one still asks for a listing,"
+                " but no more of them are written down",
+                MOST_CHECKS,
             )
 
 
@@ -124,12 +127,15 @@ class MissingMessageCheck:
     async def run(self) -> None:
         """For ever. Raises `JournalError`."""
         loop = asyncio.get_running_loop()
-        await self._journal.forget_checks(_KEPT)
         for notice in await self._journal.pending_checks():
             if not notice.parked:  # at the most the longest: a wall clock that jumped must not make it wait for ever
                 wait = min(notice.wait, _wait_after(_TRIES))
                 self._pending.setdefault(notice.message_id, _Check(loop.time() + wait, notice.tries))
+        forgotten_at = float("-inf")
         while True:
+            if loop.time() - forgotten_at >= _FORGOTTEN_EVERY:
+                forgotten_at = loop.time()
+                await self._journal.forget_checks(_KEPT)
             await self._check(loop.time())
             now = loop.time()
             # What is notified meanwhile is not due before this is over.
@@ -156,14 +162,14 @@ class MissingMessageCheck:
         tally = RequestCount()
         try:
             message = await self._reader.message(id_, tally)
+            unread = not message.is_from(self._reader.seller_id)
+            entry = StoredMessage(message.id, convert.dump_raw(message.raw), unread)
+            news = NewMessages(message.pack_id or "", (message,), frozenset([message.id] if unread else []), None)
+            await to_the_end(self._keep(id_, news, entry))
         except (TransportError, RateLimited, AuthError, Unauthorized):
             check.due = asyncio.get_running_loop().time() + CHECKED_AFTER  # says nothing about the message
-        except MessagesError as error:
+        except (APIError, DecodeError, Unstorable) as error:
             await self._again(id_, check, error)
-        else:
-            unread = not message.is_from(self._reader.seller_id)
-            news = NewMessages(message.pack_id or "", (message,), frozenset([message.id] if unread else []), None)
-            await to_the_end(self._keep(id_, news, StoredMessage(message.id, convert.dump_raw(message.raw), unread)))
         finally:
             self._sent.extend([asyncio.get_running_loop().time()] * tally.requests)
             self._intake.count(tally)

@@ -22,6 +22,7 @@ from ..conversations.reader import ConversationRead, Reader
 from ..errors import DecodeError, JournalError, MessagesError, RateLimited, ServerError, TransportError
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
+from ..journal.store import TooManyChecks
 from .dispatcher import Dispatcher, Handler, OnError, Settings
 from .drain import InboxDrain
 from .ingest import Ingest, NewMessages
@@ -246,6 +247,8 @@ class Service:
         while True:
             try:
                 await self._take_missed_once(app_id)
+            except TooManyChecks:
+                pass  # the doorbell has said so, and the listing shows what there is
             except JournalError:
                 raise
             except MessagesError as error:

@@ -1824,28 +1824,6 @@ def test_the_report_may_be_asked_when_the_loop_is_over(journal: Path) -> None:
     assert report.waits_until is not None
 
 
-@case("A21")
-@pytest.mark.parametrize("jump", [-3600.0, -100 * 86400.0, 3600.0])
-@on_virtual_clock
-async def test_a_wall_clock_that_jumps_bounds_the_wait(
-    jump: float, journal: Path, inbox_of: Any, life_of: Any, consumer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two processes the clock is set: the second waits at most `settle_time`, and everything comes."""
-    import time
-
-    sandbox = Sandbox(packs=2, rules=[on("mark", nth=1).do(EXECUTE, DROP)])
-    async with inbox_of(sandbox, settle_time=100) as inbox:
-        async with inbox.drain() as drain:
-            consumer.deliveries.append(await anext(drain))
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + jump)
-    restarted = now()
-    async with inbox_of(sandbox, settle_time=100) as inbox:
-        await consumer.empty(inbox)
-    assert now() - restarted <= 101
-    assert set(consumer.ids) == sandbox.message_ids()
-
-
 def test_the_files_of_a_journal_are_its_own(journal: Path, tmp_path: Path) -> None:
     """After a drain there is the journal and its lock file, nothing else; a copy of the one file is the whole journal."""
     sandbox = Sandbox(packs=3)

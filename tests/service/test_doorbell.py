@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cases import case
 from mlmessages import Limits, Notification
+from mlmessages.errors import JournalError
 from mlmessages.testing import Entry, Reply, Sandbox, on
 from worlds import on_virtual_clock
 
@@ -220,3 +225,62 @@ async def test_a_repetition_that_another_run_owes_comes_within_an_hour(
     async with inbox_of(sandbox) as inbox, running(inbox, handler, attempts=16, interval=86_400):
         await later(3601)
     assert len(handler.deliveries) > before
+
+
+@case("K28")
+@on_virtual_clock
+async def test_a_notification_that_is_not_written_down_is_refused(
+    inbox_of: Any, handler: Any, running: Any, named: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After 20,000 forged ones: `JournalError`, one warning, no row more; what a listing shows is delivered at once."""
+    sandbox = Sandbox(packs=1)
+    async with inbox_of(sandbox) as inbox:
+        await asyncio.gather(*(inbox.notify(named(f"forged{n}")) for n in range(20_000)))
+        async with running(inbox, handler, interval=86_400):
+            await later(10)
+            for _ in range(3):
+                sent = sandbox.send(FIRST)
+                with pytest.raises(JournalError):
+                    await inbox.notify(named(sent))
+            await later(5)
+            assert sent in handler.taken
+    assert len([record for record in caplog.records if "are they forged" in record.getMessage()]) == 1
+    with closing(sqlite3.connect(tmp_path / "inbox.db")) as db:
+        assert db.execute("SELECT count(*) FROM notification").fetchone() <= (20_000,)
+
+
+@case("K28")
+@on_virtual_clock
+async def test_missed_notifications_beyond_the_bound_do_not_end_the_service(
+    inbox_of: Any, handler: Any, running: Any, named: Any
+) -> None:
+    """They are left out; what is new is delivered."""
+    sandbox = Sandbox(packs=1)
+    sandbox.missed({"topic": "marketplace_messages", "resource": "m1", "user_id": 700100200, "application_id": APP})
+    async with inbox_of(sandbox) as inbox:
+        await asyncio.gather(*(inbox.notify(named(f"forged{n}")) for n in range(20_000)))
+        async with running(inbox, handler, app_id=APP) as service:
+            await later(10)
+            assert len(handler.taken) == 1
+            assert not service.task.done()
+
+
+@case("K28")
+@on_virtual_clock
+async def test_parked_notifications_are_forgotten_while_the_service_runs(
+    inbox_of: Any, handler: Any, running: Any, named: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A week after the last try, and not only at the next start."""
+    start, loop = time.time(), asyncio.get_running_loop()
+    monkeypatch.setattr(time, "time", lambda: start + loop.time())
+
+    def rows() -> int:
+        with closing(sqlite3.connect(tmp_path / "inbox.db")) as db:
+            return db.execute("SELECT count(*) FROM notification").fetchone()[0]
+
+    async with inbox_of(Sandbox(packs=0)) as inbox, running(inbox, handler, interval=86_400):
+        await inbox.notify(named("forged"))
+        await later(6 * 86_400)
+        assert rows() == 1
+        await later(2 * 86_400)
+        assert rows() == 0
