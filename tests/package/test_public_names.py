@@ -44,6 +44,8 @@ SIGNATURES = [
     "Inbox.notify(notification)",
     "Inbox.report",
     "Delivery.ack()",
+    "Delivery.once(name)",
+    "Delivery.seller_id",
     "Delivery.pack_id",
     "Delivery.messages",
     "Delivery.unread",
