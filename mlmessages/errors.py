@@ -71,7 +71,7 @@ def load(text: str | None) -> MessagesError:
         if isinstance(cls, type) and issubclass(cls, MessagesError):
             state["problems"] = tuple(state.get("problems", ()))
             return _restore(cls, (said,), state)
-    except (TypeError, ValueError):
+    except (AttributeError, RecursionError, TypeError, ValueError):
         pass
     return MessagesError("it was parked for a reason that is no longer known")
 

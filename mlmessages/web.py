@@ -270,28 +270,36 @@ class _Door:
     def __init__(self, most: int) -> None:
         self.most: Final = most
         self._known: set[web.RequestHandler] = set()  # those that brought a notification
-        self._closing: set[web.RequestHandler] = set()
+        self._busy: set[web.RequestHandler] = set()  # those that are being answered
+        self._closed: set[web.RequestHandler] = set()  # those of which the server does not know it yet
 
     def __call__(self) -> asyncio.Protocol:
         connections = self.server.connections
         self._known.intersection_update(connections)
-        self._closing.intersection_update(connections)
-        open_ones = [each for each in connections if each not in self._closing]  # oldest first
-        if len(open_ones) >= self.most:
-            oldest = next((each for each in open_ones if each not in self._known), open_ones[0])
-            self._closing.add(oldest)
-            oldest.close()  # after its answer, if a request is being answered
+        self._closed.intersection_update(connections)
+        left = [each for each in connections if each not in self._closed]  # oldest first
+        if len(left) >= self.most:
+            idle = [each for each in left if each not in self._busy]
+            oldest = next((each for each in idle if each not in self._known), next(iter(idle), None))
+            if oldest is not None:
+                self._closed.add(oldest)
+                oldest.force_close()
         return self.server()
 
     @web.middleware
     async def remember(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        """Note which connections know the secret."""
-        response = await handler(request)
-        if request.method == "POST":  # a wrong path has raised
-            self._known.add(request.protocol)
-        return response
+        """Note which connections are being answered, and which know the secret."""
+        connection = request.protocol
+        self._busy.add(connection)
+        try:
+            response = await handler(request)
+            if request.method == "POST":  # a wrong path has raised
+                self._known.add(connection)
+            return response
+        finally:
+            self._busy.discard(connection)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from cli.conftest import Serve, json_lines, read_until, run, started
 from mlmessages import Inbox, MessagesClient
 from mlmessages.testing import DROP, EXECUTE, Pack, Server, on
@@ -42,7 +43,7 @@ def test_what_is_owed_is_shown_beside_a_running_drain_and_after_it(serve: Serve,
         refused = run("journal", str(journal), "--retry-parked")
         assert process.poll() is None
     assert beside["seller_id"] == server.seller_id
-    assert (beside["done"], beside["owed"], beside["being_read"], beside["unacknowledged"]) == (1, 0, [], [])
+    assert (beside["done"], beside["open"], beside["issued"], beside["unacknowledged"]) == (1, 0, [], [])
     [waiting], [parked] = beside["waiting"], beside["parked"]
     assert waiting["pack_id"] == "12"
     assert (parked["pack_id"], parked["reason"][:4], parked["times"]) == ("13", "403 ", 1)
@@ -61,7 +62,7 @@ def test_what_is_owed_is_shown_beside_a_running_drain_and_after_it(serve: Serve,
     retried = run("journal", str(journal), "--retry-parked", "--json")
     assert "1 parked pack will be read again" in retried.stderr
     after = json.loads(retried.stdout)
-    assert (after["owed"], after["parked"], after["waiting"]) == (1, [], beside["waiting"])
+    assert (after["open"], after["parked"], after["waiting"]) == (1, [], beside["waiting"])
     with started(*drain(tmp_path), server=server) as process:
         read_until(process, "Waiting")
     assert {line["pack_id"] for line in json_lines(tmp_path / "d.jsonl")} == {"11", "13"}
@@ -164,3 +165,43 @@ def test_a_name_with_characters_of_urls_works(serve: Serve, tmp_path: Path):
     make_journal(serve([Pack("11")]), journal)
     assert shown(journal)["done"] == 1
     assert shown(journal, "--retry-parked")["parked"] == []
+
+
+def spoil(journal: Path, statement: str, *values: object) -> None:
+    with sqlite3.connect(journal) as db:
+        db.execute(statement, values)
+    db.close()
+
+
+@case("N4")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [
+        ("UPDATE identity SET seller = ?", ["1\x1b[2J\nError: x\u202e"]),
+        ("UPDATE pack SET id = ?, state = 'parked', error = ?", ["1\x1b[2J", "\x1b[2J"]),
+        ("UPDATE pack SET state = 'parked', error = ?", ['["NotFound", "\x1b[2J", {"status": 404}]']),
+        ("UPDATE pack SET state = 'open', not_before = ?", [1e300]),
+        ("UPDATE pack SET state = 'parked', not_before = ?", [-1e300]),
+        ("UPDATE pack SET state = 'open', not_before = ?", ["x"]),
+        ("UPDATE pack SET state = 'parked', not_before = ?", [b"\x1b"]),
+        ("UPDATE pack SET state = 'open', id = ?", [b"\x1b"]),
+        ("UPDATE pack SET state = 'parked', attempts = ?", ["\x1b[2J"]),
+        ("UPDATE pack SET state = 'parked', error = ?", ["[" * 100_000]),
+        ("UPDATE body SET pack = ?", ["\x1b[2J"]),
+    ],
+    ids=range(11),
+)
+def test_a_hostile_journal_does_nothing_to_the_terminal(
+    serve: Serve, tmp_path: Path, statement: str, values: list[object], more: list[str]
+):
+    """Escapes and values of another type: they are shown as escapes, or the file is refused in one line."""
+    journal = tmp_path / "j.db"
+    make_journal(serve([Pack("11", messages=2)]), journal)
+    spoil(journal, statement, *values)
+    result = run("journal", str(journal), *more)
+    assert result.exit_code in (0, 1)
+    assert not set("\x1b\u202e") & set(result.output)
+    assert result.exit_code == 0 or result.stderr.count("\n") == 1
+    if more and result.exit_code == 0:
+        json.loads(result.stdout)

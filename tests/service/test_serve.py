@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,31 @@ def test_a_folder_that_does_not_exist_is_misuse(server: Server, tmp_path: Path) 
     found = CliRunner().invoke(cli, args, env=environment(server))
     assert (found.exit_code, server.sandbox.log) == (2, [])
     assert "j.db: its folder does not exist" in found.output
+
+
+@case("K27")
+@needs("signals", "limits")
+def test_idle_connections_do_not_make_it_deaf(server: Server, tmp_path: Path) -> None:
+    """400 of them at 256 descriptors: a notification is taken, its message delivered, and stderr is quiet."""
+    import resource
+
+    out = tmp_path / "out"
+    command = f'"{sys.executable}" -c "{APPEND}" "{out}"'
+
+    def few_descriptors() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    args = ["--exec", command, "--interval", "3600"]
+    with serving(server, tmp_path / "j.db", *args, preexec_fn=few_descriptors) as service, ExitStack() as strangers:
+        root = service.wait_for(r"at (http://127\.0\.0\.1:\d+)/")[1]
+        until(lambda: out.exists() and len(out.read_text().splitlines()) == 3)
+        before = len(service.lines)
+        for _ in range(400):
+            strangers.enter_context(socket.create_connection(("127.0.0.1", int(root.rpartition(":")[2])), timeout=10))
+        sent = server.send(server.sandbox.pack_ids()[0])
+        body = {"topic": "messages", "resource": sent, "user_id": server.seller_id, "application_id": 55}
+        post = urllib.request.Request(f"{root}/notifications/{SECRET}", json.dumps(body).encode(), method="POST")
+        assert urllib.request.urlopen(post).status == 200
+        until(lambda: len(out.read_text().splitlines()) == 4)
+        assert service.lines[before:] == []
+        assert service.end() == 0

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import socket
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from cases import case
 from mlmessages import Inbox, web
 from mlmessages.testing import Sandbox
+from needs import needs
 from worlds import client_of
 
 SECRET = "a-secret-of-24-characters"
@@ -75,16 +78,24 @@ async def serving(tmp_path: Path, **options: Any) -> AsyncIterator[Served]:
         yield Served(inbox, root, path, session)
 
 
+def descriptors() -> int:
+    """How many file descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+
+
 @case("K27")
+@needs("limits")
 async def test_idle_connections_do_not_keep_a_notification_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Four times as many silent strangers as there is room for: each notification is taken, and nothing is logged."""
     async with serving(tmp_path, connections=16) as served, AsyncExitStack() as strangers:
+        before = descriptors()
         for n in range(64):
             await strangers.enter_async_context(served.silent())
             if n % 16 == 15:
                 assert await served.post(resource=f"m{n}") == 200
+        assert descriptors() < before + 64 + 2 * 16 + 10  # theirs are in this process too
     assert not caplog.records
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class _Owed:
-    """The packs of a journal that are not done, by why they are not."""
+class _ByState:
+    """The packs of a journal that are not done, by their state."""
 
     open: list[Row]
-    claimed: list[Row]
+    issued: list[Row]
     waiting: list[Row]
     parked: list[Row]
 
@@ -34,51 +34,51 @@ class _Owed:
 @click.command(short_help="Show what a journal of `drain` owes, and what is parked and why.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
-@click.option("--retry-parked", is_flag=True, help="Owe the parked packs again; not while a drain runs.")
+@click.option("--retry-parked", is_flag=True, help="Open the parked packs again; not while a drain runs.")
 def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
     """Show what the journal FILE says at this moment; a drain may run meanwhile. No request is sent.
 
     \b
     done            read, and stored
-    owed            to be read
-    being read      a request has left, or is about to; or the drain was killed then
-    waiting         a request may still arrive at the server; read again after that
+    open            to be read
+    issued          a request that marks has left, or is about to; or the drain was killed then
+    waiting         such a request may still arrive at the server; read again after that
+    parked          refused or failed too often; the first drain after the moment shown tries again
     unacknowledged  read, and perhaps not in the file: delivered again by the next drain
-    dead letters    those of them that `serve` has given up: see its --retry-dead
-    parked          given up for now, and why; the first drain after the moment shown tries again
+    dead letters    unacknowledged ones that the handler of `serve` failed at too often: see its --retry-dead
     """
     from ...journal import sqlite as journals
 
     if retry_parked:
         note(f"{counted(journals.retry_parked(file), 'parked pack')} will be read again by the next drain.")
     contents = journals.contents(file)
-    owed = _sorted(contents.rows)
+    packs = _sorted(contents.rows)
     if as_json:
-        json_lines.write(_as_json(contents, owed))
+        json_lines.write(_as_json(contents, packs))
     else:
-        _print(stdout(), contents, owed)
+        _print(stdout(), contents, packs)
 
 
-def _sorted(rows: list[Row]) -> _Owed:
+def _sorted(rows: list[Row]) -> _ByState:
     from ...journal.store import ISSUED, OPEN, PARKED
 
     rows = sorted(rows, key=lambda row: (row.wait, row.pack_id))
     opened = [row for row in rows if row.state == OPEN]
-    return _Owed(
+    return _ByState(
         open=[row for row in opened if not row.wait],
-        claimed=[row for row in rows if row.state == ISSUED],
+        issued=[row for row in rows if row.state == ISSUED],
         waiting=[row for row in opened if row.wait],
         parked=[row for row in rows if row.state == PARKED],
     )
 
 
-def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
+def _as_json(contents: Contents, packs: _ByState) -> dict[str, object]:
     return {
         "seller_id": contents.seller_id,
         "done": contents.done,
-        "owed": len(owed.open),
-        "being_read": [row.pack_id for row in owed.claimed],
-        "waiting": [{"pack_id": row.pack_id, "until": _moment(contents, row).isoformat()} for row in owed.waiting],
+        "open": len(packs.open),
+        "issued": [row.pack_id for row in packs.issued],
+        "waiting": [{"pack_id": row.pack_id, "until": _iso(_moment(contents, row))} for row in packs.waiting],
         "unacknowledged": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.undelivered.items()],
         "dead_letters": [{"pack_id": pack_id, "messages": n} for pack_id, n in contents.dead.items()],
         "parked": [
@@ -86,14 +86,14 @@ def _as_json(contents: Contents, owed: _Owed) -> dict[str, object]:
                 "pack_id": row.pack_id,
                 "reason": _reason(row),
                 "times": row.attempts,
-                "tried_again_after": _moment(contents, row).isoformat(),
+                "tried_again_after": _iso(_moment(contents, row)),
             }
-            for row in owed.parked
+            for row in packs.parked
         ],
     }
 
 
-def _print(console: Console, contents: Contents, owed: _Owed) -> None:
+def _print(console: Console, contents: Contents, packs: _ByState) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -101,38 +101,51 @@ def _print(console: Console, contents: Contents, owed: _Owed) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(no_wrap=True, justify="right")
     table.add_column(overflow="fold", style="dim")
-    for what, number, remark in _figures(contents, owed):
+    for what, number, remark in _figures(contents, packs):
         table.add_row(what, f"{number:,}", Text(remark))
     console.print(Text(f"Journal of seller {one_line(contents.seller_id)}", "bold"))
     console.print(table)
-    if not owed.parked:
+    if not packs.parked:
         return
     parked = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     parked.add_column("parked", no_wrap=True, style="cyan")
     parked.add_column("tried again after", no_wrap=True)
     parked.add_column("why", overflow="fold")
-    for row in owed.parked:
-        parked.add_row(row.pack_id, f"{_moment(contents, row):%Y-%m-%d %H:%M} UTC", Text(one_line(_reason(row))))
+    for row in packs.parked:
+        moment = _shown(_moment(contents, row), "%Y-%m-%d %H:%M")
+        parked.add_row(Text(one_line(row.pack_id)), moment, Text(one_line(_reason(row))))
     console.print()
     console.print(parked)
 
 
-def _figures(contents: Contents, owed: _Owed) -> Iterator[tuple[str, int, str]]:
+def _figures(contents: Contents, packs: _ByState) -> Iterator[tuple[str, int, str]]:
     yield "done", contents.done, ""
-    yield "owed", len(owed.open), ""
-    yield "being read", len(owed.claimed), "or left by a drain that was killed" if owed.claimed else ""
-    until = (
-        f"until {_moment(contents, owed.waiting[-1]):%H:%M:%S} UTC at most: keep the journal" if owed.waiting else ""
-    )
-    yield "waiting", len(owed.waiting), until
+    yield "open", len(packs.open), ""
+    yield "issued", len(packs.issued), "or left so by a drain that was killed" if packs.issued else ""
+    until = ""
+    if packs.waiting:
+        until = f"until {_shown(_moment(contents, packs.waiting[-1]), '%H:%M:%S')} at most: keep the journal"
+    yield "waiting", len(packs.waiting), until
     unacknowledged = counted(sum(contents.undelivered.values()), "message") if contents.undelivered else ""
     yield "unacknowledged", len(contents.undelivered), unacknowledged
     yield "dead letters", len(contents.dead), "see `mlmessages serve --retry-dead`" if contents.dead else ""
-    yield "parked", len(owed.parked), ""
+    yield "parked", len(packs.parked), ""
 
 
-def _moment(contents: Contents, row: Row) -> datetime:
-    return datetime.fromtimestamp(contents.due[row.pack_id], UTC)
+def _moment(contents: Contents, row: Row) -> datetime | None:
+    """Return when the pack may be read; None for a moment that no calendar has."""
+    try:
+        return datetime.fromtimestamp(contents.due[row.pack_id], UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment is not None else None
+
+
+def _shown(moment: datetime | None, form: str) -> str:
+    return f"{moment:{form}} UTC" if moment is not None else "never"
 
 
 def _reason(row: Row) -> str:
