@@ -122,7 +122,7 @@ def test_after_sigterm_the_next_run_does_not_wait(serve: Serve, tmp_path: Path):
         assert process.wait(30) == 130
     assert "run the same command again" in said
     found = json.loads(run("journal", str(tmp_path / "j.db"), "--json").stdout)
-    assert found["being_read"] == []
+    assert found["issued"] == []
     assert found["waiting"] == []
 
 
