@@ -317,7 +317,7 @@ def test_ctrl_c_ends_it_where_an_answer_never_comes(serve: Serve, tmp_path: Path
     server = serve(SMALL, rules=[on("mark", pack="12").do(EXECUTE, HANG)])
     interrupt(server, arguments(tmp_path), "2 conversations")
     result = run("journal", str(tmp_path / "j.db"), "--json")
-    assert re.search(r'"waiting": \[\{"pack_id": "12"|"being_read": \["12"\]', result.stdout)
+    assert re.search(r'"waiting": \[\{"pack_id": "12"|"issued": \["12"\]', result.stdout)
 
 
 def test_a_journal_or_an_output_in_use_is_one_line(serve: Serve, tmp_path: Path):

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import socket
 import sqlite3
 import sys
@@ -80,7 +79,7 @@ async def serving(tmp_path: Path, **options: Any) -> AsyncIterator[Served]:
 
 def descriptors() -> int:
     """How many file descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"))
+    return len(list(Path("/proc/self/fd" if sys.platform == "linux" else "/dev/fd").iterdir()))
 
 
 @case("K27")
