@@ -1,9 +1,9 @@
 """The documented API in process or behind real HTTP, misbehaving on request: for tests, demos and benchmarks.
 
-Begin reading at `sandbox`. From the wire to the state: `server` has the HTTP faces (real sockets, a connector in
-memory, wire faults, notifications), `engine` logs each request and plays the rules of `faults` on it, `model` is the
-API as a state machine. `clock` is a loop whose time jumps, `plugin` the pytest fixture, `threaded` a server in a
-thread.
+Begin reading at `sandbox` (one seller) or `marketplace` (many). From the wire to the state: `server` has the HTTP faces
+(real sockets, a connector in memory, wire faults, notifications), `engine` logs each request and plays the rules of
+`faults` on it, `model` is the API as a state machine. `clock` is a loop whose time jumps, `plugin` the pytest fixture,
+`threaded` a server in a thread.
 
 The sandbox is a second implementation of the documentation: it imports nothing from the rest of `mlmessages`. Its
 public names are `__all__`; each is imported from its home on first use, so that the pytest plugin, which lives in this
@@ -44,15 +44,19 @@ if TYPE_CHECKING:
         refuse,
     )
     from .log import Entry
+    from .marketplace import Marketplace
     from .model.behaviour import Behaviour, RateWindow
     from .model.life import lifelike
     from .model.packs import Message, Pack
     from .sandbox import Sandbox, Server
+    from .seller import Seller
     from .server.notifier import Notifier
     from .threaded import serve_in_thread
 
 _HOMES = {
     "sandbox": ["Sandbox", "Server"],
+    "marketplace": ["Marketplace"],
+    "seller": ["Seller"],
     "model.packs": ["Message", "Pack"],
     "model.life": ["lifelike"],
     "model.behaviour": ["Behaviour", "RateWindow"],
@@ -84,6 +88,7 @@ __all__ = [
     "Gzip",
     "HideIt",
     "Hold",
+    "Marketplace",
     "Message",
     "NothingToWaitFor",
     "Notifier",
@@ -94,6 +99,7 @@ __all__ = [
     "RevealIt",
     "Rule",
     "Sandbox",
+    "Seller",
     "Send",
     "Server",
     "Slice",

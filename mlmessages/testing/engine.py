@@ -20,7 +20,7 @@ from .model.api import Api
 from .model.attachments import Attachments
 from .model.behaviour import Behaviour
 from .model.calendar import START, Calendar
-from .model.conversations import Action, Conversations, StoredMessage
+from .model.conversations import FIRST_PACK, Action, Conversations, StoredMessage
 from .model.oauth import Application
 from .model.packs import Pack, Sender
 from .model.requests import Kind, ParsedRequest
@@ -78,10 +78,19 @@ class Engine:
 
     # -- the sellers
 
-    def add_seller(self, seller_id: str, token: str, packs: Iterable[Pack]) -> Account:
-        """Add a seller with conversations, who has given the application their consent."""
+    def add_seller(self, seller_id: str, token: str, packs: Iterable[Pack], *, first_pack: int = FIRST_PACK) -> Account:
+        """Add a seller with conversations, who has given the application their consent.
+
+        `first_pack`: the id of the first conversation that names none. ValueError: the seller is there already.
+        """
+        if seller_id in self.accounts:
+            raise ValueError(f"seller {seller_id} is there twice")
         conversations = Conversations(
-            packs, calendar=self.calendar, lag=self.behaviour.lag, numbers=self._message_numbers
+            packs,
+            calendar=self.calendar,
+            lag=self.behaviour.lag,
+            numbers=self._message_numbers,
+            first_pack=first_pack,
         )
         account = Account(
             seller_id,

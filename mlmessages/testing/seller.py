@@ -62,7 +62,10 @@ class Seller:
             return self._account.conversations.send(str(pack_id), text, sender, overrides, age=age)
 
     def hide(self, message_id: str) -> None:
-        """Moderate a message away: no read shows or marks it, and `count` keeps counting it."""
+        """Moderate a message away: no read shows or marks it, and `count` keeps counting it.
+
+        LookupError: there is no such message.
+        """
         with self._engine.lock:
             self._account.conversations.hide(message_id)
 

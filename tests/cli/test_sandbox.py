@@ -47,7 +47,7 @@ def test_it_serves_until_ctrl_c_and_prints_what_to_set():
             "MLMESSAGES_REDIRECT_URI",
             "MLMESSAGES_AUTH_HOST",
         ]
-        result = run("unread", "--json", **settings)
+        result = run("unread", "--json", server=None, **settings)
         assert len(json.loads(result.stdout)["packs"]) == 4
         stdout, stderr = process.communicate("now\n", timeout=30)
     assert (process.returncode, stdout) == (130, "")
@@ -65,14 +65,14 @@ def test_a_consent_is_given_and_exchanged(tmp_path: Path):
         base_url = settings["MLMESSAGES_BASE_URL"]
         env = {**settings, "MLMESSAGES_TOKEN_FILE": str(tmp_path / "tokens.json")}
         del env["MLMESSAGES_TOKEN"]
-        address = urlsplit(run("auth", "url", **env).stdout.strip())
+        address = urlsplit(run("auth", "url", server=None, **env).stdout.strip())
         page = f"{base_url}/authorization?{address.query}"
         agreed = urllib.request.urlopen(page, data=b"answer=yes&seller=700100200", timeout=10)
         assert agreed.url.startswith(f"{base_url}/callback?code=")
         exchanged = CliRunner().invoke(cli, ["auth", "exchange"], input=agreed.url, env=env)
         assert exchanged.exit_code == 0, exchanged.output
         assert "700100200" in exchanged.stdout
-        assert len(json.loads(run("unread", "--json", **env).stdout)["packs"]) == 2
+        assert len(json.loads(run("unread", "--json", server=None, **env).stdout)["packs"]) == 2
         process.communicate("now\n", timeout=30)
 
 
@@ -111,7 +111,7 @@ def test_buyers_write_and_notifications_tell_of_it(domestic: tuple[str, ...], to
             assert first["topic"] == second["topic"] == topic
             assert str(first["application_id"]) == settings["MLMESSAGES_APP_ID"]
             assert first["resource"] != second["resource"]
-            assert len(json.loads(run("unread", "--json", **settings).stdout)["packs"]) >= 1
+            assert len(json.loads(run("unread", "--json", server=None, **settings).stdout)["packs"]) >= 1
             process.communicate("now\n", timeout=30)
 
 

@@ -119,9 +119,13 @@ def test_a_coarse_clock_of_the_system_makes_no_timer_early(monkeypatch):
 
     async def main():
         loop = asyncio.get_running_loop()
-        fired = {}
+        fired: dict[int, float] = {}
+
+        def fire(n: int) -> None:
+            fired[n] = loop.time()
+
         for n in range(1, 21):
-            loop.call_later(n / 1000, lambda n=n: fired.setdefault(n, loop.time()))
+            loop.call_later(n / 1000, fire, n)
         await asyncio.sleep(1)
         return fired
 

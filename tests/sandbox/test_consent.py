@@ -38,7 +38,7 @@ def test_the_seller_agrees_and_the_code_is_good_for_tokens_once(in_memory):
         assert page.status == 200
         assert page.headers["Content-Type"].startswith("text/html")
         assert "<b>" not in html
-        action = unescape(re.search(r'action="([^"]+)"', html)[1])
+        action = unescape(re.findall(r'action="([^"]+)"', html)[0])
         agreed = await ask.get(action, token="", method="POST", data={"answer": "yes", "seller": sandbox.seller_id})
         assert agreed.status == 302
         there = urlsplit(agreed.headers["Location"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from typing import Any
 
 import aiohttp
 import pytest
@@ -264,14 +265,16 @@ async def test_a_rule_that_makes_no_sense_is_refused():
         with pytest.raises(ValueError, match=r"rule|EXECUTE"):
             on("mark").do(*steps)
     with pytest.raises(ValueError, match="the kinds are: any, pack, listing, probe, mark"):
-        on("marks")
-    for step in ("DROP", on("mark"), Drop):
+        on("marks")  # type: ignore[arg-type] # that is the point
+    wrong: list[Any] = ["DROP", on("mark"), Drop]
+    for step in wrong:
         with pytest.raises(ValueError, match="the steps are: ContentType, Delay, Drop"):
             on("mark").do(EXECUTE, step)
 
 
 async def test_what_is_no_rule_is_refused_at_once():
-    for wrong in (on("mark"), EXECUTE, "mark"):
+    wrongs: list[Any] = [on("mark"), EXECUTE, "mark"]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=r"on\(\.\.\.\)\.do"):
             Sandbox(0, rules=[wrong])
         with pytest.raises(ValueError, match=r"on\(\.\.\.\)\.do"):

@@ -32,9 +32,7 @@ class Api:
         self._behaviour = behaviour
         self._calendar = calendar
         self._listings = 0
-        self._window = window = behaviour.rate
-        self._reads = rates.counter(window, window.reads) if window else None
-        self._writes = rates.counter(window, window.writes) if window else None
+        self._budget = rates.Budget(behaviour.rate)
 
     def execute(self, request: ParsedRequest, *, lag: float | None = None) -> Answer:
         """Count the request, do what it asks, and answer.
@@ -67,7 +65,7 @@ class Api:
                 raise Refused(404, "Resource not found.", "not_found")
             account = self._account(request)
             if request.kind == "missed":
-                return self._missed(request)
+                return self._missed(account, request)
             shape = SHAPES[self._behaviour.shape or request.family]
             if request.kind == "listing":
                 return self._listing(account, request, shape, lag)
@@ -89,15 +87,13 @@ class Api:
             return refused.answer
 
     def _throttled(self, request: ParsedRequest) -> Answer | None:
-        counter = self._reads if request.method == "GET" else self._writes
-        if counter is None or self._window is None:
-            return None
-        wait = counter.admit(self._calendar.now)
-        if not wait:
+        seller_id = self._application.seller_of(request.token) if request.token else None
+        wait = self._budget.admit(request.method == "GET", seller_id, self._calendar.now)
+        if not wait or self._budget.window is None:
             return None
         self.throttled += 1
         headers = {"Content-Type": JSON}
-        match self._window.retry_after:
+        match self._budget.window.retry_after:
             case None:
                 pass
             case "seconds":
@@ -145,12 +141,17 @@ class Api:
         rows = [shape.row(account.seller_id, thread.pack_id, thread.unread)] if thread.unread else []
         return Answer(200, shape.listing(account.seller_id, rows, None))
 
-    def _missed(self, request: ParsedRequest) -> Answer:
+    def _missed(self, account: Account, request: ParsedRequest) -> Answer:
         app_id = request.query.get("app_id")
         if not app_id:
             raise Refused(400, "The app_id param is required", "bad_request")
         offset, limit = number(request, "offset", 0), min(number(request, "limit", 10), 50)
-        return Answer(200, self.missed.page(self._calendar.now, app_id, request.query.get("topic"), offset, limit))
+        seller_id = account.seller_id if self._behaviour.missed_feeds_of == "seller" else None
+        topic = request.query.get("topic")
+        page = self.missed.page(
+            self._calendar.now, app_id, topic=topic, seller_id=seller_id, offset=offset, limit=limit
+        )
+        return Answer(200, page)
 
     def _message(self, account: Account, request: ParsedRequest, shape: Shape, lag: float) -> Answer:
         message = account.conversations.find_message(request.message_id or "", lag=lag)

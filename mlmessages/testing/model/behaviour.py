@@ -18,6 +18,7 @@ Spellings = Literal["one", "both"]
 ShapeName = Literal["marketplace", "domestic", "pending"]
 ById = Literal["envelope", "flat"]
 Resources = Literal["packs", "orders"]
+Scope = Literal["application", "seller"]
 Tells = Literal["message", "minimal", "nothing"]
 FileProblem = Literal["invalid_size", "invalid_extension", "forbidden", "internal_error"]
 """Why a message lost a file, as `attachments_validations` names it [documented]."""
@@ -50,7 +51,8 @@ class RateWindow:
 
     `kind`: "fixed" windows begin at `offset`, `offset + period` ...; "sliding" looks back one `period`; a "bucket"
     starts full and refills evenly. `retry_after`: the header of a 429: none, "seconds", "date", or that very number
-    or text. ValueError: `kind` is none of these.
+    or text. `per`: whether all sellers of the application share the window, or each has one; which of the two the real
+    server does is unknown. ValueError: `kind` or `per` is none of these.
     """
 
     reads: int = 500
@@ -59,6 +61,7 @@ class RateWindow:
     kind: WindowKind = attrs.field(default="fixed", validator=_one_of(WindowKind))
     offset: float = 0.0
     retry_after: RetryAfter = None
+    per: Scope = attrs.field(default="application", validator=_one_of(Scope))
 
 
 @attrs.frozen(kw_only=True)
@@ -132,6 +135,9 @@ class Behaviour:
     latency: float | Callable[[], float] = 0.0
     """Seconds from the request to its answer: half passes before the request is counted, half after."""
     rate: RateWindow | None = None
+
+    missed_feeds_of: Scope = attrs.field(default="application", validator=_one_of(Scope))
+    """Whose missed notifications are listed: those of all sellers, or those of the token's; unknown."""
 
     # -- what the seller writes
 

@@ -18,7 +18,7 @@ from .packs import LIMITED, Guide, Pack, Sender
 Action = Literal["created", "read"]
 """What a notification tells of a message."""
 
-_FIRST_PACK = 2000000000000001
+FIRST_PACK = 2000000000000001
 _FIRST_BUYER = 800300001
 _SECONDS_BETWEEN_SEEDED = 60.0
 _REMEMBERED = 3600.0  # seconds for which a stale answer can still be given
@@ -84,7 +84,7 @@ class Conversations:
     """The conversations of one seller, changed by buyers, by the seller and by marking reads.
 
     `lag`: seconds by which the listing is behind. `numbers` counts messages, over all sellers of a sandbox, so that
-    ids differ; `first_pack` and `first_buyer` are the ids of the first conversation that names none.
+    ids differ; `first_pack` is the id of the first conversation that names none.
     """
 
     def __init__(
@@ -94,14 +94,12 @@ class Conversations:
         calendar: Calendar,
         lag: float = 0.0,
         numbers: Iterator[int] | None = None,
-        first_pack: int = _FIRST_PACK,
-        first_buyer: int = _FIRST_BUYER,
+        first_pack: int = FIRST_PACK,
     ) -> None:
         self._lag = lag
         self._calendar = calendar
         self._numbers = itertools.count() if numbers is None else numbers
         self._first_pack = first_pack
-        self._first_buyer = first_buyer
         self._threads: dict[str, Thread] = {}
         self._messages: dict[str, StoredMessage] = {}
         self._unread: dict[Thread, None] = {}  # in the order of their latest arrival
@@ -130,7 +128,7 @@ class Conversations:
         pack_id = str(self._first_pack + number if pack.pack_id is None else pack.pack_id)
         if pack_id in self._threads:
             raise ValueError(f"pack {pack_id} is there twice")
-        buyer_id = self._first_buyer + number if pack.buyer_id is None else pack.buyer_id
+        buyer_id = _FIRST_BUYER + number if pack.buyer_id is None else pack.buyer_id
         name = f"Test Buyer {number + 1}" if pack.buyer_name is None else pack.buyer_name
         thread = Thread(pack_id, buyer_id, name, pack.site_id, pack.status, pack.substatus)
         thread.agent_id, thread.guide = pack.agent_id, pack.guide
@@ -185,13 +183,16 @@ class Conversations:
 
     def hide(self, message_id: str) -> None:
         """Moderate a message away: no read returns or marks it, and `count` keeps counting it."""
-        self._hide(self._messages[message_id], hidden=True)
+        self._hide(message_id, hidden=True)
 
     def reveal(self, message_id: str) -> None:
         """Let a hidden message through, at its old place."""
-        self._hide(self._messages[message_id], hidden=False)
+        self._hide(message_id, hidden=False)
 
-    def _hide(self, message: StoredMessage, *, hidden: bool) -> None:
+    def _hide(self, message_id: str, *, hidden: bool) -> None:
+        message = self._messages.get(message_id)
+        if message is None:
+            raise LookupError(f"no message {message_id} in this sandbox")
         self._hidings.append(_Hiding(self._calendar.today, message, message.hidden))
         message.thread.hidden += hidden - message.hidden
         message.hidden = hidden

@@ -20,11 +20,16 @@ class MissedFeeds:
         """Add a notification that was given up."""
         self.entries.append((now, entry))
 
-    def page(self, now: float, app_id: str, topic: str | None, offset: int, limit: int) -> bytes:
+    def page(
+        self, now: float, app_id: str, *, topic: str | None, seller_id: str | None, offset: int, limit: int
+    ) -> bytes:
         """Return the answer: there is no `paging`, and the key is ``messages`` for every topic [documented]."""
         rows = [
             entry
             for at, entry in self.entries
-            if now - at < _KEPT and str(entry["application_id"]) == app_id and topic in (None, entry["topic"])
+            if now - at < _KEPT
+            and str(entry["application_id"]) == app_id
+            and topic in (None, entry["topic"])
+            and seller_id in (None, str(entry.get("user_id")))
         ]
         return json.dumps({"messages": rows[offset : offset + limit]}).encode()

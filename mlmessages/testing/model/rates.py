@@ -1,4 +1,4 @@
-"""The counters behind a `RateWindow`: one for reads, one for writes."""
+"""The counters behind a `RateWindow`: reads and writes apart, for the application or for each seller."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .behaviour import RateWindow
 
 
 class Counter(Protocol):
-    """Lets a request in and returns 0.0, or refuses it and returns the seconds until the next one would be let in."""
+    """Counts requests against a limit."""
 
     def admit(self, now: float) -> float:
-        """One request at this moment."""
+        """Let a request in and return 0.0, or refuse it and return the seconds until one would be let in."""
 
 
 @attrs.define
@@ -69,9 +69,26 @@ class _Bucket:
 
 
 def counter(window: RateWindow, limit: int) -> Counter:
-    """A fresh counter of the window's kind."""
+    """Return a fresh counter of the window's kind."""
     if window.kind == "sliding":
         return _Sliding(limit, window.period)
     if window.kind == "bucket":
         return _Bucket(limit, window.period)
     return _Fixed(limit, window.period, window.offset)
+
+
+@attrs.define
+class Budget:
+    """The requests that a window lets in."""
+
+    window: RateWindow | None
+    _counters: dict[tuple[bool, str | None], Counter] = attrs.field(factory=dict)
+
+    def admit(self, reads: bool, seller_id: str | None, now: float) -> float:
+        """Let a read or a write in and return 0.0, or refuse it and return the seconds until one would be let in."""
+        if self.window is None:
+            return 0.0
+        key = (reads, seller_id if self.window.per == "seller" else None)
+        if key not in self._counters:
+            self._counters[key] = counter(self.window, self.window.reads if reads else self.window.writes)
+        return self._counters[key].admit(now)
