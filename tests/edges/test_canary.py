@@ -14,14 +14,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from rich.traceback import Traceback
 
 from cases import case
 from edges.sockets import PACK, Answer, Wire, answering, client_at, repeating, saying, server, within
 from mlmessages import Limits, MessagesClient, Retry, StaticToken
 from mlmessages.errors import Forbidden, MessagesError
 
-TOKEN = "APP_USR-canary-7f3a/9c+token=="
-WORDS = "canary words of a buyer"
+TOKEN = "APP_USR-4934588586838432-112613-canary/7f3a9c+2b4d6e8f0a1b3c5d__L_M__-700100200"  # as long as real ones
+WORDS = "canary words of a buyer, who writes at length, because what is shown of a text is often its first 80 characters"
+RUN = 16  # so many characters of either are too many
+RUNS = frozenset(text[i : i + RUN] for text in (TOKEN, WORDS) for i in range(len(text) - RUN + 1))
 TEXT_ROW = {"id": "m1", "text": WORDS, "subject": WORDS, "from": {"user_id": 7, "name": WORDS, "email": WORDS}}
 PAGE = json.dumps({"messages": [TEXT_ROW]}).encode()
 ECHO = json.dumps({"message": f"invalid token {TOKEN}", "error": TOKEN, "cause": [TOKEN]}).encode()
@@ -117,6 +120,25 @@ def heard() -> Iterator[Heard]:
         logger.setLevel(level)
 
 
+def is_a_test(filename: str) -> bool:
+    return Path(filename).is_relative_to(Path(__file__).parent)
+
+
+def shortened(error: BaseException) -> Iterator[str]:
+    """The locals of the frames of `error` as reporters show them that shorten values, rich's among them."""
+    report = Traceback.extract(type(error), error, error.__traceback__, show_locals=True)
+    for stack in report.stacks:
+        for frame in stack.frames:
+            if not is_a_test(frame.filename):
+                yield from (f"{name}={value} in {frame.name}" for name, value in (frame.locals or {}).items())
+    for raw, _ in traceback.walk_tb(error.__traceback__):
+        if not is_a_test(raw.f_code.co_filename):
+            texts = [(name, value) for name, value in raw.f_locals.items() if isinstance(value, (str, bytes))]
+            for name, value in texts:
+                cut = [value[:60], value[-60:], list(value)[:20], f"{value:.60}" if isinstance(value, str) else value]
+                yield f"{name}={cut!r} in {raw.f_code.co_name}"
+
+
 def outputs(error: BaseException) -> Iterator[str]:
     """Every way in which `error` and what it holds may be shown; the frames of these tests are not ours to judge."""
     seen: set[int] = set()
@@ -130,8 +152,9 @@ def outputs(error: BaseException) -> Iterator[str]:
         yield from (str(link), repr(link), repr(link.args), repr(vars(link)), repr(getattr(link, "__notes__", "")))
         report = traceback.TracebackException.from_exception(link, capture_locals=True)
         for frame in report.stack:
-            if not Path(frame.filename).is_relative_to(Path(__file__).parent):
+            if not is_a_test(frame.filename):
                 yield from (f"{name}={value} in {frame.name}" for name, value in (frame.locals or {}).items())
+        yield from shortened(link)
         yield "".join(report.format_exception_only())
     if isinstance(error, MessagesError):
         yield pickle.dumps(error).decode("latin-1")
@@ -142,8 +165,8 @@ def outputs(error: BaseException) -> Iterator[str]:
 
 def assert_clean(lines: Iterable[str]) -> None:
     for line in lines:
-        for secret in (TOKEN, "canary"):
-            assert secret not in line, line[max(0, line.index(secret) - 200) :][:500]
+        found = next((run for run in ("canary", *RUNS) if run in line), None)
+        assert found is None, line[max(0, line.index(found or "") - 200) :][:500]
 
 
 async def raised(call: Awaitable[object]) -> BaseException | None:
