@@ -34,6 +34,20 @@ class RequestCount:
     in_doubt: bool = False
 
 
+class TokenWatch:
+    """Emits a `RefreshEvent` where a request carries another token than the one before it."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._last: Secret | None = None
+
+    def see(self, token: Secret, *, rejected: bool) -> None:
+        """Note the token of a request. `rejected`: the one before was answered 401."""
+        before, self._last = self._last, token
+        if self._events and before is not None and before != token:
+            self._events.emit(RefreshEvent(rejected))
+
+
 class Pipeline:
     """The way of every request of one client: retry ( limits ( auth ( transport ))), then check and read.
 
@@ -50,7 +64,7 @@ class Pipeline:
         self.retry_budget: Final = RetryBudget()
         self.events: Final = events
         self.date: str | None = None  # of the last answer, by the server's clock
-        self._token: Secret | None = None  # the last one used, to see that there is another
+        self.token_watch: Final = TokenWatch(events)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "not entered yet: use `async with`"
 
@@ -95,12 +109,6 @@ class Pipeline:
             self.retry, self.retry_budget, call.request.effect, attempts.attempt, attempts.elapsed, events=self.events
         )
         return await loop.run()
-
-    def note_token(self, token: Secret, *, rejected: bool) -> None:
-        """Emit a `RefreshEvent` if `token` is another one than before. `rejected`: because that was answered 401."""
-        before, self._token = self._token, token
-        if before is not None and before != token:
-            self.events.emit(RefreshEvent(rejected))
 
 
 class RequestAttempts(Generic[T]):
@@ -152,8 +160,7 @@ class RequestAttempts(Generic[T]):
                 self._token = await current_token(pipeline.source)
             except MessagesError as error:
                 return FailedAttempt(error)
-            if pipeline.events:
-                pipeline.note_token(self._token, rejected=self._renewed)
+            pipeline.token_watch.see(self._token, rejected=self._renewed)
             if self._before_sending is not None:
                 await self._before_sending()
             pipeline.check_open()  # it may have been closed meanwhile, and a borrowed session would still send

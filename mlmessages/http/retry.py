@@ -46,7 +46,7 @@ class Retry:
         seconds("deadline", self.deadline)
 
     def delay(self, n: int) -> float:
-        """Seconds to wait before the n-th retry (from 1), without the random part."""
+        """Return the seconds to wait before the n-th retry, counted from 1, without the random part."""
         return float(min(self.cap, self.base * 2 ** min(n - 1, 60)))
 
 
@@ -63,11 +63,11 @@ class RetryBudget:
         self._left = self.SIZE
 
     def answered(self) -> None:
-        """One more answer came."""
+        """Add to the bucket: an answer came."""
         self._left = min(self.SIZE, self._left + self.PER_ANSWER)
 
     def take(self) -> bool:
-        """Take one retry; False: there is none left."""
+        """Take one retry; return False if none is left."""
         if self._left < 1:
             return False
         self._left -= 1
@@ -87,16 +87,16 @@ class FailedAttempt:
 
 
 class RetryLoop(Generic[T]):
-    """One call on its way through its attempts.
+    """One call and its attempts, as many as the policy allows.
 
-    `attempt` makes one and returns its result, or `Failed`. `elapsed` gives the seconds since the first attempt began,
-    without those spent waiting for the budget.
+    `attempt` makes one and returns its result, or a `FailedAttempt`. `elapsed` gives the seconds since the first
+    attempt began, without those spent waiting for the budget.
     """
 
     def __init__(
         self,
         policy: Retry,
-        quota: RetryBudget,
+        budget: RetryBudget,
         effect: Effect,
         attempt: Callable[[], Awaitable[T | FailedAttempt]],
         elapsed: Callable[[], float],
@@ -105,7 +105,7 @@ class RetryLoop(Generic[T]):
     ) -> None:
         self.result: T | FailedAttempt | None = None
         self._policy = policy
-        self._quota = quota
+        self._budget = budget
         self._effect = effect
         self._attempt = attempt
         self._elapsed = elapsed
@@ -113,21 +113,21 @@ class RetryLoop(Generic[T]):
         self._retries = 0
 
     async def run(self) -> T:
-        """The result of the first attempt that has one. Raises the error of the last attempt."""
+        """Return the result of the first attempt that has one. Raises the error of the last attempt."""
         result = await self._attempt()
         if isinstance(result, FailedAttempt):  # only now does a call pay for the machinery of retries
             self.result = result
             await _retry(self)
             result = cast("T | FailedAttempt", self.result)
         if not isinstance(result, FailedAttempt):
-            self._quota.answered()
+            self._budget.answered()
             return result
         if not (result.passing or repeatable(Effect.READ, result.error)):  # a refusal for good is an answer
-            self._quota.answered()
+            self._budget.answered()
         raise result.error
 
     def next_wait(self) -> float | None:
-        """Seconds until the next attempt; None: there is none."""
+        """Return the seconds until the next attempt, or None if there is none."""
         assert isinstance(self.result, FailedAttempt)
         error, left = self.result.error, self._policy.deadline - self._elapsed()
         self._retries += 1
@@ -136,7 +136,7 @@ class RetryLoop(Generic[T]):
         retry_after = error.retry_after if isinstance(error, APIError) else None
         backing_off = self._policy.delay(self._retries)
         least = max(backing_off, self.result.wait, retry_after or 0.0)
-        if least >= left or not self._quota.take():
+        if least >= left or not self._budget.take():
             return None
         # Jitter only ever adds: Retry-After is a floor. And it leaves time for the attempt, which would else turn a
         # refusal into an unknown outcome.
@@ -149,7 +149,7 @@ class RetryLoop(Generic[T]):
         return wait
 
     async def again(self) -> RetryLoop[T]:
-        """The next attempt; the first time, the failure that is already there."""
+        """Make the next attempt; the first time, look at the failure that is already there."""
         if self._retries:
             self.result = await self._attempt()
         return self
@@ -161,10 +161,10 @@ class RetryLoop(Generic[T]):
 
 
 def _ask_policy() -> Generator[Any, Any, None]:  # backoff's types know nothing of what it sends in
-    """What backoff asks how long to sleep: it sends in what the last attempt returned."""
-    course = yield None
-    while (wait := course.next_wait()) is not None:
-        course = yield wait
+    """Tell backoff how long to sleep: it sends in what the last attempt returned."""
+    loop = yield None
+    while (wait := loop.next_wait()) is not None:
+        loop = yield wait
 
 
 @contextmanager

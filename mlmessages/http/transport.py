@@ -1,4 +1,4 @@
-"""Sending one request over HTTP, exactly once, and saying what is known if no answer came.
+"""One request over HTTP, sent exactly once, and what is known of it if no answer came.
 
 The one place that knows aiohttp's client.
 """
@@ -59,7 +59,7 @@ class Transport:
         self.record: Final = TokenHistory()
 
     async def open(self) -> None:
-        """Make the session, unless one was lent."""
+        """Make the session, unless one is borrowed."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 # No limit here: the budget bounds what is in flight, and the timeout must not run while waiting for a
@@ -72,12 +72,12 @@ class Transport:
             )
 
     async def close(self) -> None:
-        """Close the session, unless it was lent."""
+        """Close the session, unless it is borrowed."""
         if self._session is not None and not self._borrowed:
             await self._session.close()
 
     async def send(self, request: Request, token: Secret, time_left: float) -> Response:
-        """The answer, whatever its status. Raises `NotSent` or `AnswerLost`.
+        """Return the answer, whatever its status. Raises `NotSent` or `AnswerLost`.
 
         `time_left`: the attempt is cut short after so many seconds if that is less than the timeout.
         """
@@ -106,7 +106,7 @@ class Transport:
         return response
 
     async def post_form(self, path: str, form: Mapping[str, str], base_url: str | None = None) -> Response:
-        """The answer to a form, whatever its status; `check` masks each `Secret` of `form` in a refusal.
+        """Return the answer to a form, whatever its status; `check` masks each `Secret` of `form` in a refusal.
 
         It needs no access token. `base_url`: instead of the usual one. Raises `NotSent` or `AnswerLost`.
         """
@@ -185,9 +185,7 @@ def _headers(request: Request, token: Secret) -> dict[str, str]:
 
 
 def _payload(body: Body | None) -> aiohttp.Payload | None:
-    """What aiohttp sends: in a wrapper whose repr is silent, for aiohttp's frames hold it and a traceback may show
-    them.
-    """
+    """Wrap the body in what has a silent repr: aiohttp's frames hold it, and a traceback may show them."""
     if body is None:
         return None
     if isinstance(body.data, bytes):
@@ -196,7 +194,7 @@ def _payload(body: Body | None) -> aiohttp.Payload | None:
 
 
 async def _pour(answer: aiohttp.ClientResponse, sink: Sink) -> Fault | None:
-    """Give the body to `sink` piece by piece; what the sink raises passes, whatever it is."""
+    """Give the body to `sink` piece by piece. Raises what the sink raises."""
     await sink.begin()
     size = 0
     while True:
@@ -217,7 +215,7 @@ def _broken(error: Exception) -> Fault:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> tuple[bytes, Fault | None]:
-    """The decoded body, or why there is none; no more than `MOST_BYTES` are held."""
+    """Return the decoded body, or why there is none; no more than `MOST_BYTES` are held."""
     try:
         length = answer.content_length
         if length is not None and length <= MOST_BYTES and "Content-Encoding" not in answer.headers:

@@ -46,11 +46,11 @@ class Script:
         error = next(self._outcomes)
         return "answer" if error is None else FailedAttempt(error)
 
-    async def run(self, policy: Retry, effect: Effect = READ, quota: RetryBudget | None = None) -> str:
+    async def run(self, policy: Retry, effect: Effect = READ, budget: RetryBudget | None = None) -> str:
         """What comes of it under `policy`."""
         began = asyncio.get_running_loop().time()
         course = RetryLoop(
-            policy, quota or RetryBudget(), effect, self.attempt, lambda: asyncio.get_running_loop().time() - began
+            policy, budget or RetryBudget(), effect, self.attempt, lambda: asyncio.get_running_loop().time() - began
         )
         return await course.run()
 
@@ -246,12 +246,12 @@ def test_deadline_is_never_slept_past(
     assert len(script.began) <= policy.attempts
 
 
-# -- the quota ---------------------------------------------------------------------------------------------------------
+# -- the budget ---------------------------------------------------------------------------------------------------------
 
 
 async def many(calls: int, fails: Callable[[], bool], pause: float = 0.0) -> tuple[int, int, int]:
-    """`calls` calls one after another on one quota: how many requests, answers and errors there were."""
-    quota, requests, answers, failures = RetryBudget(), 0, 0, 0
+    """`calls` calls one after another on one budget: how many requests, answers and errors there were."""
+    budget, requests, answers, failures = RetryBudget(), 0, 0, 0
 
     def outcomes() -> Iterator[errors.MessagesError | None]:
         while True:
@@ -260,7 +260,7 @@ async def many(calls: int, fails: Callable[[], bool], pause: float = 0.0) -> tup
     for _ in range(calls):
         script = Script(outcomes())
         try:
-            await script.run(Retry(attempts=10), quota=quota)
+            await script.run(Retry(attempts=10), budget=budget)
             answers += 1
         except errors.ServerError:
             failures += 1
@@ -269,7 +269,7 @@ async def many(calls: int, fails: Callable[[], bool], pause: float = 0.0) -> tup
     return requests, answers, failures
 
 
-def test_quota_bounds_a_storm() -> None:
+def test_retry_budget_bounds_a_storm() -> None:
     """E6: where half of everything fails for 10 minutes, retries are 100 and one for each 5 answers, no more."""
     rng = random.Random(1)
     calls = 5000
@@ -281,15 +281,15 @@ def test_quota_bounds_a_storm() -> None:
     assert failures > 0
 
 
-def test_quota_is_never_met_by_one_failure_in_six() -> None:
-    """E6: a server that fails one request in six costs no call: the quota refills as fast as it empties."""
+def test_budget_is_never_met_by_one_failure_in_six() -> None:
+    """E6: a server that fails one request in six costs no call: the budget refills as fast as it empties."""
     turn = iter(range(10**6))
     requests, answers, failures = virtual_run(many(5000, lambda: next(turn) % 6 == 0))
     assert (answers, failures) == (5000, 0)
     assert requests == 6000
 
 
-def test_quota_is_never_met_by_a_small_script() -> None:
+def test_budget_is_never_met_by_a_small_script() -> None:
     """E6: 20 calls through a bad time get all of their attempts."""
     turn = iter(range(10**6))
     _, answers, failures = virtual_run(many(20, lambda: next(turn) % 6 != 5))
@@ -297,37 +297,37 @@ def test_quota_is_never_met_by_a_small_script() -> None:
 
 
 def test_refusal_for_good_is_an_answer() -> None:
-    """A 404 refills the quota as a 200 does: what counts is that the server answers."""
+    """A 404 refills the budget as a 200 does: what counts is that the server answers."""
 
     async def main() -> str:
-        quota = RetryBudget()
+        budget = RetryBudget()
         for _ in range(100):
-            assert quota.take()
+            assert budget.take()
         for _ in range(6):
             with pytest.raises(errors.NotFound):
-                await Script([errors.NotFound(404)]).run(Retry(), quota=quota)
-        return await Script([lost(), None]).run(Retry(), quota=quota)
+                await Script([errors.NotFound(404)]).run(Retry(), budget=budget)
+        return await Script([lost(), None]).run(Retry(), budget=budget)
 
     assert virtual_run(main()) == "answer"
 
 
-def test_quota_is_not_hoarded() -> None:
+def test_budget_is_not_hoarded() -> None:
     """A good day does not save up more than 100 retries for a bad one."""
-    quota = RetryBudget()
+    budget = RetryBudget()
     for _ in range(10_000):
-        quota.answered()
-    assert sum(quota.take() for _ in range(1000)) == 100
+        budget.answered()
+    assert sum(budget.take() for _ in range(1000)) == 100
 
 
-def test_empty_quota_raises_the_error_without_waiting() -> None:
+def test_empty_budget_raises_the_error_without_waiting() -> None:
     """Where there is no retry left the error comes at once."""
 
     async def main() -> float:
-        quota = RetryBudget()
-        while quota.take():
+        budget = RetryBudget()
+        while budget.take():
             pass
         with pytest.raises(errors.AnswerLost):
-            await Script([lost(), None]).run(Retry(), quota=quota)
+            await Script([lost(), None]).run(Retry(), budget=budget)
         return asyncio.get_running_loop().time()
 
     assert virtual_run(main()) < 0.01
