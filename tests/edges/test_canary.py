@@ -22,7 +22,9 @@ from mlmessages import Limits, MessagesClient, Retry, StaticToken
 from mlmessages.errors import Forbidden, MessagesError
 
 TOKEN = "APP_USR-4934588586838432-112613-canary/7f3a9c+2b4d6e8f0a1b3c5d__L_M__-700100200"  # as long as real ones
-WORDS = "canary words of a buyer, who writes at length, because what is shown of a text is often its first 80 characters"
+WORDS = (
+    "canary words of a buyer, who writes at length, because what is shown of a text is often its first 80 characters"
+)
 RUN = 16  # so many characters of either are too many
 RUNS = frozenset(text[i : i + RUN] for text in (TOKEN, WORDS) for i in range(len(text) - RUN + 1))
 TEXT_ROW = {"id": "m1", "text": WORDS, "subject": WORDS, "from": {"user_id": 7, "name": WORDS, "email": WORDS}}
