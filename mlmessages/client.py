@@ -211,7 +211,8 @@ class MessagesClient:
         pack, look, limit = check_id("pack_id", pack_id), ConversationRead(), 50
         await self._reader.walk(look, pack, limit, mark=True)
         if look.unread_offsets:
-            await self._reader.mark_pages(look, pack, limit, tuple(look.unread_offsets))
+            known = {row.id for row in look.messages}
+            await self._reader.mark_pages(look, pack, limit, tuple(look.unread_offsets), known=known, total=look.total)
         return self._reader.conversation(look, pack, marked=True)
 
     async def message_by_id(self, message_id: int | str) -> Message:

@@ -370,7 +370,8 @@ class DrainReport:
     `conversations` and `messages`: yielded. `listings` and `requests`: sent, retries included. `waiting`: packs whose
     marking request has no known outcome and which are read again later. `set_aside`: packs that failed. `unseen`: what
     only a marking answer showed and what could not be yielded any more, because the drain was closed; the server shows
-    it as read.
+    it as read. `in_doubt`: the ids of packs whose mark may have been executed, and which were not read again since: a
+    message that came before the mark may be shown as read there, and was not yielded.
     """
 
     conversations: int = 0
@@ -380,6 +381,7 @@ class DrainReport:
     waiting: int = 0
     set_aside: tuple[PackFailure, ...] = ()
     unseen: tuple[Conversation, ...] = ()
+    in_doubt: tuple[str, ...] = ()
 
 
 @define(on_setattr=setters.frozen, unsafe_hash=True)

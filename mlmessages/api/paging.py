@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from operator import ge
 from typing import Final
@@ -13,6 +13,7 @@ from ..models import Message, MessagePage
 _MOST_RESTARTS: Final = 3
 _MOST_FRUITLESS: Final = 20
 _MOST_MESSAGES: Final = 100_000  # a server that invents messages without end is stopped here
+_CATCHING_UP: Final = (2.0, 4.0, 8.0)  # seconds before a page that contradicts an earlier one is asked for again
 
 
 class PageWalk:
@@ -26,33 +27,53 @@ class PageWalk:
 
     Where messages arrive, a page can show known rows alone, and says nothing of the end. If `total` has not grown by as
     many, it starts over, too: from the top, arrivals are seen, and a server that repeats itself is found out.
+
+    A page whose `total` is below an earlier one, although not so many rows were shown yet, comes from a replica that is
+    behind, or a message was hidden: it is asked for again some seconds later (`wait`), three times. A `total` that the
+    rows contradict is not believed from then on.
+
+    `marked`: the first page is the answer to a marking request, and what it counted must be shown: such a walk fails
+    where it stays below that. The next one begins with a mark of its own.
     """
 
     __slots__ = (
         "_anchored",
+        "_believed",
+        "_contradictions",
         "_doubted",
         "_endings",
         "_frontier",
         "_fruitless",
         "_furthest",
         "_leapt",
+        "_marked",
+        "_most",
         "_restarts",
         "_seen",
+        "_top",
         "_total",
         "_visited",
         "done",
         "limit",
         "offset",
         "pages",
+        "wait",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, marked: bool = False) -> None:
         self.limit = limit
         self.done = False
         self.pages = 0  # taken, by all attempts
+        self.wait = 0.0  # seconds to let pass before the next request
+        self._marked = marked
+        self._top: tuple[frozenset[str], int | None] | None = None  # what the first page showed and counted
+        self._believed = True  # no row has contradicted a `total`
+        self._most = 0  # the largest `total` that is believed, by all attempts
+        self._contradictions = 0  # in a row
         self._seen: set[str] = set()  # by all attempts
         self._restarts = 0
-        self._doubted: tuple[list[str], int] | None = None  # known rows in the place of others; how many were known
+        # Known rows in the place of others; how many were known, and counted, before it started over.
+        self._doubted: tuple[list[str], int, int | None] | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -69,33 +90,79 @@ class PageWalk:
     def take(self, page: MessagePage) -> tuple[Message, ...]:
         """Take the page asked for at `offset` in; what it shows that no page before it did.
 
-        Raises `DecodeError` where the conversation cannot be walked: it changes faster than it can be read, or never
-        ends.
+        Raises `DecodeError` where the conversation cannot be walked: it changes faster than it can be read, contradicts
+        itself, or never ends.
         """
         rows = page.messages
         ids = [row.id for row in rows]
         self.pages += 1
+        self.wait = 0.0
         fresh = rows
         if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):
             fresh = tuple({row.id: row for row in rows if row.id not in self._seen}.values())
         self._seen.update(ids)
         if len(self._seen) > _MOST_MESSAGES:
             raise _unwalkable(page, f"it shows more than {_MOST_MESSAGES} messages")
-        if self._moved(ids, page.paging.total):
+        total = self._believable(page.paging.total, len(ids))
+        if self._marked and self._top is None:
+            self._top = frozenset(ids), total
+        if self._contradicts(total):
+            self.wait = _CATCHING_UP[self._contradictions - 1]
+        elif self._moved(ids, total):
             self._go_back(page)
         else:
-            self._go_on(page, ids)
+            self._go_on(page, ids, total)
+        if self.done and self._falls_short():
+            self.done = False
+            self._start_over(page, "it shows less than the answer to the mark did; try again later")
         return fresh
+
+    def expect(self, page: MessagePage) -> None:
+        """Take the answer to an earlier marking request in: the walk must show what it counted, or fail."""
+        ids = frozenset(row.id for row in page.messages)
+        shown, counted = self._top or (frozenset(), 0)
+        total = page.paging.total
+        self._top = shown | ids, None if total is None or counted is None else max(total, counted)
+        self._marked = True
+        self._seen |= ids
+        self._most = max(self._most, total or 0)
+
+    def _believable(self, total: int | None, rows: int) -> int | None:
+        """`total`, until rows have stood where it says that there are none."""
+        if total is not None and rows and self.offset + rows > total:
+            self._believed = False
+        return total if self._believed else None
+
+    def _contradicts(self, total: int | None) -> bool:
+        """True if fewer messages are counted than before, and not so many were shown: ask again, a few times."""
+        if total is not None and len(self._seen) < self._most and total < self._most:
+            self._contradictions += 1
+            if self._contradictions <= len(_CATCHING_UP):
+                return True
+            self._most = 0  # it stays so: messages were hidden
+        self._contradictions = 0
+        self._most = max(self._most, total or 0)
+        return False
+
+    def _falls_short(self) -> bool:
+        """True if less was shown than the marking answer counted or, without a count, than it showed itself."""
+        if not self._marked or self._top is None:
+            return False
+        shown, counted = self._top
+        if counted is not None and self._believed:
+            return len(self._seen) < counted
+        return not shown <= self._visited
 
     def _moved(self, ids: list[str], total: int | None) -> bool:
         """True if rows may have slipped past between the last page and this one."""
         if self._anchored and (ids or self._leapt):
             return self._visited.isdisjoint(ids)
         shrank = total is not None and self._total is not None and total < self._total
-        return (shrank and self.offset > 0) or (self._anchored and total is None)
+        # Nothing at all is counted behind a page of one row: then that one was all, and is hidden, or `total` counts pages.
+        return (shrank and self.offset > 0 and (total != 0 or self._anchored)) or (self._anchored and total is None)
 
-    def _go_on(self, page: MessagePage, ids: list[str]) -> None:
-        total, reach = page.paging.total, self.offset + len(ids) - 1
+    def _go_on(self, page: MessagePage, ids: list[str], total: int | None) -> None:
+        reach = self.offset + len(ids) - 1
         arrived = max(total - self._total, 0) if total is not None and self._total is not None else 0
         self._total = total
         self._frontier += arrived  # they pushed it further
@@ -106,11 +173,13 @@ class PageWalk:
             if reach >= self._frontier:
                 self._furthest, self._frontier = ids[-1], reach
         elif ids and reach > self._frontier and not self._has_grown():
-            doubted, self._doubted = self._doubted, (ids, len(self._seen))
-            if doubted == self._doubted:  # and nothing new at the top: it is the same wherever one asks
-                self.done = True
-            else:
-                self._go_back(page)
+            doubt = (ids, len(self._seen), total)
+            if doubt == self._doubted:  # and nothing new at the top: it is the same wherever one asks
+                self.done, self._believed = True, False
+                return
+            if not self._leapt:
+                self._doubted = doubt
+            self._go_back(page)
             return
         else:
             self._endings = self._endings + 1 if not ids or ids[-1] == self._furthest else 0
@@ -118,6 +187,8 @@ class PageWalk:
         finished = total is not None and reach + 1 >= total
         # The last of them has to look behind: a server may return fewer rows than there are at any time.
         self.done = (finished and not full) or (self._endings >= 2 and not ids)
+        if self.done and not finished:
+            self._believed = False  # twice there was nothing where it says that there is more
         self._advance(len(ids), reach, arrived)
 
     def _has_grown(self) -> bool:
@@ -145,10 +216,40 @@ class PageWalk:
             self._count(page)
             self.offset = self._frontier
             return
+        self._start_over(page, f"it changed {_MOST_RESTARTS + 1} times while it was read; try again")
+
+    def _start_over(self, page: MessagePage, why: str) -> None:
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
-            raise _unwalkable(page, f"it changed {self._restarts} times while it was read; try again")
+            raise _unwalkable(page, why)
+        if self._marked:
+            self.wait = _CATCHING_UP[self._restarts - 1]
         self._begin()
+
+
+class UpToKnown:
+    """Whether a page of a second reading leaves nothing new behind it, where the newest come first.
+
+    `known`: the ids that were shown before; `total`: what was counted then. A page that shows one of them ends the
+    arrivals. But moderation may have released a message that is older, behind it: then `total` has grown by more than
+    what was shown; and where nothing is counted, that cannot be excluded.
+    """
+
+    def __init__(self, known: Container[str], total: int | None) -> None:
+        self._known = known
+        self._total = total
+        self._new: set[str] = set()
+
+    def __call__(self, page: MessagePage) -> bool:
+        """True if `page` is the last one to be read."""
+        ids = [row.id for row in page.messages]
+        new = {id_ for id_ in ids if id_ not in self._known}
+        self._new |= new
+        total = page.paging.total
+        if total is None or self._total is None or total - self._total > len(self._new):
+            return False
+        # Where the oldest come first, or one row shows no order, what is new may stand on the last page.
+        return len(new) < len(ids) and len(ids) > 1 and not ascending(page.messages)
 
 
 def _unwalkable(page: MessagePage, why: str) -> DecodeError:

@@ -10,10 +10,11 @@ from typing import Final
 from attrs import define
 
 from ..errors import MessagesError, StillListed
-from ..models import Message, PackFailure, UnreadListing
+from ..models import Message, PackFailure, UnreadListing, UnreadPack
 
 LISTING_LAG: Final = 5.0  # seconds after which a listing that only lags has caught up [observed: up to 5]
 _MOST_UNKNOWN_MARKS: Final = 5
+_MOST_REOPENINGS: Final = 10  # of a pack whose count keeps changing although nothing new is shown
 _SEPARATOR: Final = "\0"
 
 
@@ -64,7 +65,11 @@ class State(enum.Enum):
 
 @define(eq=False)
 class Pack:
-    """What a drain knows of one conversation. `due`: when it may be looked at again (WAITING, LAGGING)."""
+    """What a drain knows of one conversation.
+
+    `due`: when it may be looked at again (WAITING, LAGGING). `in_doubt`: its mark may have been executed, and it was
+    not read since.
+    """
 
     pack_id: str
     count: int
@@ -73,7 +78,10 @@ class Pack:
     due: float = 0.0
     seen: bool = False  # it was handed over once
     mark_unknown: bool = False
+    in_doubt: bool = False
     unknown_marks: int = 0
+    total: int | None = None  # messages that it counted when it was last read
+    reopenings: int = 0  # because its count changed, without anything new
     by_pages: bool = False  # its next look marks it page by page
     unread_offsets: tuple[int, ...] = ()
     still_unread: float = float("inf")  # messages that showed `read` null before it was marked page by page
@@ -99,6 +107,18 @@ class Pack:
 def still_listed(pack: Pack) -> StillListed:
     """The error that a pack is set aside with when nothing explains why it is still listed."""
     return StillListed(f"pack {pack.pack_id} was read and marked, and still counts {pack.count} unread")
+
+
+def rows_by_pack(listing: UnreadListing) -> dict[str, UnreadPack]:
+    """One row a pack, however often it is listed, and under whatever spellings: the one with the highest count.
+
+    Which of them comes first may change from listing to listing; what a pack is known by must not.
+    """
+    rows: dict[str, UnreadPack] = {}
+    for row in listing.packs:
+        if row.pack_id not in rows or row.count > rows[row.pack_id].count:
+            rows[row.pack_id] = row
+    return rows
 
 
 class Backlog:
@@ -152,7 +172,7 @@ class Backlog:
         """A drain begins: it asks for a listing of its own, and tries every pack anew."""
         self._idle = self._confirmed = False
         for pack in self._packs.values():
-            pack.tries = 0
+            pack.tries = pack.reopenings = 0
 
     def forget_done(self) -> None:
         """Forget the packs that are marked, when `step` has said `Step.END`: none of them is listed any more, and
@@ -191,6 +211,11 @@ class Backlog:
         return sum(pack.mark_unknown for pack in self._delayed)
 
     @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """The packs whose mark may have been executed, and which were not read since."""
+        return tuple(pack.pack_id for pack in self._packs.values() if pack.in_doubt)
+
+    @property
     def set_aside(self) -> tuple[PackFailure, ...]:
         """The packs that failed, and why."""
         return tuple(
@@ -207,7 +232,7 @@ class Backlog:
         `doubtful`: it came right after 429s. A throttled server was seen to answer that there is nothing, so one more
         confirms it.
         """
-        rows = {row.pack_id: row for row in listing.packs}  # one row a pack, however often it is listed
+        rows = rows_by_pack(listing)
         if self._marked_since and len(listing.packs) == self._length and not rows.keys() <= self._listed:
             # As long as the one before although packs were marked and others took their places: it is cut off there.
             self._cap = len(listing.packs)
@@ -229,9 +254,14 @@ class Backlog:
                 self._open.append(self._packs[row.pack_id])
                 continue
             pack = self._packs[row.pack_id]
-            if pack.state is State.DONE or (isinstance(pack.error, StillListed) and row.count != pack.count):
+            if pack.state is State.DONE:
                 pack.fruitless = 0
                 self.reopen(pack)
+            elif isinstance(pack.error, StillListed) and row.count != pack.count:
+                pack.reopenings += 1
+                if pack.reopenings <= _MOST_REOPENINGS:
+                    pack.fruitless = 0
+                    self.reopen(pack)
             pack.count = row.count
         if not self._fills:
             for pack in self._packs.values():
@@ -242,12 +272,16 @@ class Backlog:
     def marked(self, pack: Pack, *, more: bool = False) -> None:
         """Its mark was answered. `more`: and showed what it did not mark, so that the pack stays taken."""
         pack.state = State.TAKEN if more else State.DONE
-        pack.mark_unknown = False
+        pack.mark_unknown = pack.in_doubt = False
+        pack.unknown_marks = 0
         self._marked_since = True
 
     def mark_unknown(self, pack: Pack, error: MessagesError, now: float) -> None:
-        """Its mark may have been executed, or may yet be: it is looked at again when that is over, but not for ever."""
-        pack.mark_unknown = True
+        """Its mark may have been executed, or may yet be: it is looked at again when that is over, but not for ever.
+
+        The same where that look fails: while the mark may have been executed, the pack is not merely one that failed.
+        """
+        pack.mark_unknown = pack.in_doubt = True
         pack.unknown_marks += 1
         if pack.unknown_marks > _MOST_UNKNOWN_MARKS:
             self.failed(pack, error)

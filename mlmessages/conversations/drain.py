@@ -5,6 +5,7 @@ the next.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -14,21 +15,27 @@ from attrs import define
 
 from ..api.arguments import check_int, seconds
 from ..api.outcomes import Outcome, outcome
-from ..api.paging import descending, newest_first
-from ..errors import MessagesError
+from ..api.paging import UpToKnown, newest_first
+from ..errors import AnswerLost, MessagesError
 from ..http.pipeline import RequestCount
 from ..models import Conversation, DrainReport, Message
 from .backlog import Backlog, Next, Pack, listed_again, still_listed
 from .drain_loop import DrainLoop
 from .reader import ConversationRead, Reader
 
+_log: Final = logging.getLogger("mlmessages")
+
 
 @define(eq=False)
 class _Found:
-    """A conversation that is ready to be handed over, and the pack it is of."""
+    """A conversation that is ready to be handed over, and the pack it is of.
+
+    `in_doubt`: a mark may have reached it already, and what the server shows does not tell.
+    """
 
     pack: Pack
     conversation: Conversation
+    in_doubt: bool = False
 
 
 class Drain:
@@ -41,11 +48,13 @@ class Drain:
 
     A message that only the marking answer showed is yielded as a second `Conversation` with `marked` true: the server
     already shows it as read. One that came later than that is yielded as any other. A mark of unknown outcome is not
-    repeated: that pack is read again `settle_time` seconds later. A pack that fails is set aside (`report.set_aside`)
-    and the rest goes on.
+    repeated: that pack is read again `settle_time` seconds later; where the drain ends before, the pack is in
+    `report.in_doubt`, and in a warning in the log. A pack that fails is set aside (`report.set_aside`) and the rest
+    goes on.
 
-    Raises `DrainStalled` if packs that were set aside fill the capped listing, and the error of a listing that is
-    refused; either ends the drain. Made by `MessagesClient.drain`.
+    Raises `DrainStalled` if packs that were set aside fill the capped listing, the error of a listing that is refused,
+    and `Forbidden` where the listing is of another user than the client's and its first packs are refused; each ends
+    the drain. Made by `MessagesClient.drain`.
     """
 
     def __init__(
@@ -67,7 +76,8 @@ class Drain:
         self._ready: deque[_Found] = deque()
         self._handed: _Found | None = None  # the conversation that the consumer holds
         self._marking: asyncio.Task[None] | None = None
-        self._busy = self._left = False
+        self._being_marked: Pack | None = None
+        self._busy = self._left = self._over = False
         self._conversations = self._messages = 0
         self._unseen: tuple[Conversation, ...] = ()
         self._rounds = DrainLoop(
@@ -77,6 +87,7 @@ class Drain:
             looked=self._looked,
             failed=self._failed,
             refusals=lambda: reader.session.limits.refusals,
+            seller_id=reader.seller_id,
         )
 
     @property
@@ -90,7 +101,17 @@ class Drain:
             self._rounds.backlog.waiting,
             self._rounds.backlog.set_aside,
             self._unseen,
+            self._in_doubt,
         )
+
+    @property
+    def _in_doubt(self) -> tuple[str, ...]:
+        """Packs that a mark may have reached, and whose consumer has not seen what it may have marked."""
+        packs = dict.fromkeys(self._rounds.backlog.in_doubt)
+        packs.update(dict.fromkeys(found.pack.pack_id for found in self._ready if found.in_doubt))
+        if self._marking is not None and self._being_marked is not None and self._mark_tally.in_doubt:
+            packs[self._being_marked.pack_id] = None
+        return tuple(packs)
 
     # -- the consumer's side --
 
@@ -111,6 +132,8 @@ class Drain:
             if self._ready and not self._rounds.closed:
                 return self._hand_over()
         except Exception:  # also what a token source of the user's raises: a drain never goes on as if nothing were
+            if self._rounds.closed:  # by another task: what that cut off is no error of its own
+                raise self._end() from None
             await self.aclose()
             raise
         finally:
@@ -137,10 +160,18 @@ class Drain:
         try:
             await self._marked()
         finally:
-            if self._marking is None:
+            if self._marking is None and not self._over:
+                self._over = True
                 self._unseen += tuple(found.conversation for found in self._ready if found.conversation.marked)
-                self._ready.clear()
+                self._ready = deque(found for found in self._ready if found.in_doubt)
                 self._on_close(self)
+                if in_doubt := self._in_doubt:
+                    _log.warning(
+                        "the drain has ended, and %d of its marks may have been executed without being read again:"
+                        " messages that came just before may look read, look at pack %s",
+                        len(in_doubt),
+                        ", ".join(in_doubt),
+                    )
 
     async def __aenter__(self) -> Drain:
         return self
@@ -178,11 +209,16 @@ class Drain:
         return look
 
     async def _failed(self, pack: Pack, error: MessagesError) -> None:
-        self._rounds.backlog.failed(pack, error)
+        if pack.in_doubt:  # the look after the wait: its mark may have been executed, so it is tried again
+            self._rounds.backlog.mark_unknown(pack, error, asyncio.get_running_loop().time())
+        else:
+            self._rounds.backlog.failed(pack, error)
 
     async def _looked(self, pack: Pack, look: ConversationRead) -> None:
         """Decide what follows from a look."""
         fresh = pack.learn(look.messages)
+        pack.total = look.total
+        in_doubt, pack.in_doubt = pack.in_doubt, False
         if not pack.seen:
             pack.seen = True
             self._ready.append(self._found(pack, look, fresh, [row for row in fresh if row.read is None]))
@@ -195,8 +231,8 @@ class Drain:
             fruitless=pack.fruitless,
         )
         if following is Next.DELIVER:
-            pack.fruitless, pack.still_unread = 0, float("inf")
-            self._ready.append(self._found(pack, look, fresh, fresh))
+            pack.fruitless, pack.reopenings, pack.still_unread = 0, 0, float("inf")
+            self._ready.append(self._found(pack, look, fresh, fresh, in_doubt=in_doubt))
         elif following is Next.LOOK_AGAIN:
             self._rounds.backlog.lagging(pack, asyncio.get_running_loop().time())
         elif following is Next.SET_ASIDE:
@@ -216,6 +252,7 @@ class Drain:
         unread: Iterable[Message],
         *,
         marked: bool = False,
+        in_doubt: bool = False,
     ) -> _Found:
         conversation = Conversation(
             pack.pack_id,
@@ -225,7 +262,7 @@ class Drain:
             marked,
             pack.resource,
         )
-        return _Found(pack, conversation)
+        return _Found(pack, conversation, in_doubt)
 
     def _theirs(self, messages: Iterable[Message]) -> list[Message]:
         return [row for row in messages if not row.is_from(self._reader.seller_id)]
@@ -235,41 +272,54 @@ class Drain:
     def _start_marking(self, pack: Pack, offsets: Sequence[int] = ()) -> None:
         self._tally.requests += self._mark_tally.requests
         self._mark_tally = RequestCount()
+        self._being_marked = pack
         self._marking = asyncio.create_task(self._mark(pack, offsets))
 
     async def _marked(self) -> None:
         """Wait for the mark in flight."""
         marking = self._marking
-        if marking is not None:
-            try:
-                await asyncio.shield(marking)
-            finally:
-                if marking.done() and marking is self._marking:  # somebody else may have waited for it too
-                    self._marking = None
+        if marking is None:
+            return
+        try:
+            await asyncio.wait([marking])  # neither cancelled with the consumer nor the consumer with it
+        finally:
+            if marking.done() and marking is self._marking:  # another task may have waited for it too
+                self._marking = None
+        if not (marking.cancelled() and self._rounds.closed):
+            marking.result()
 
     async def _mark(self, pack: Pack, offsets: Sequence[int]) -> None:
-        look, known = ConversationRead(), pack.known
+        look = ConversationRead()
         failure: MessagesError | None = None
         try:
             if offsets:
-                await self._reader.mark_pages(look, pack.pack_id, self._limit, offsets, tally=self._mark_tally)
-            else:
-                # An answer without any known id is a burst of arrivals: read on, without marking, until a known one.
-                # Unless the newest are seen to come first, what is new may stand on the last page.
-                await self._reader.walk(
+                await self._reader.mark_pages(
                     look,
                     pack.pack_id,
                     self._limit,
-                    mark=True,
-                    until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
+                    offsets,
+                    known=pack.known,
+                    total=pack.total,
                     tally=self._mark_tally,
                 )
+            else:
+                # An answer without any known id is a burst of arrivals: read on, without marking, until a known one.
+                until = UpToKnown(pack.known, pack.total)
+                await self._reader.walk(look, pack.pack_id, self._limit, mark=True, until=until, tally=self._mark_tally)
         except MessagesError as error:
             failure = error
+        except asyncio.CancelledError:
+            if self._mark_tally.in_doubt or not self._rounds.closed:
+                lost = AnswerLost("the request was cancelled")
+                self._rounds.backlog.mark_unknown(pack, lost, asyncio.get_running_loop().time())
+            raise
+        if failure is None and look.mark_unreadable:  # and what was read instead may be a replica's that is behind
+            failure = AnswerLost("the answer to the mark could not be read")
         more = self._arrived(pack, look, answered=failure is None)
+        pack.total = look.total or pack.total
         if failure is None:
             self._rounds.backlog.marked(pack, more=more)
-        elif look.pages == 0 and outcome(failure) is Outcome.NOT_EXECUTED:
+        elif look.pages == 0 and not look.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:
             self._rounds.backlog.failed(pack, failure)
         else:
             self._rounds.backlog.mark_unknown(pack, failure, asyncio.get_running_loop().time())
@@ -286,5 +336,6 @@ class Drain:
         for rows, are_marked in ((others, False), (marked, True)):
             if self._theirs(rows):
                 pack.still_unread = float("inf")
-                self._ready.appendleft(self._found(pack, look, rows, rows, marked=are_marked))
+                found = self._found(pack, look, rows, rows, marked=are_marked, in_doubt=not are_marked)
+                self._ready.appendleft(found)
         return bool(self._theirs(others))

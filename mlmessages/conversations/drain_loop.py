@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from ..errors import DrainStalled, MessagesError
 from ..models import UnreadListing
 from .backlog import Backlog, Pack, Step
+from .seller_check import SellerCheck
 
 R = TypeVar("R")
 
@@ -30,9 +32,11 @@ class DrainLoop(Generic[R]):
         looked: Callable[[Pack, R], Awaitable[None]],
         failed: Callable[[Pack, MessagesError], Awaitable[None]],
         refusals: Callable[[], int],
+        seller_id: str,
     ) -> None:
         self.backlog: Final = backlog
-        self.closed = False
+        self._seller = SellerCheck(seller_id)
+        self._closed = asyncio.Event()
         self._unread = unread
         self._look = look
         self._looked = looked
@@ -42,6 +46,15 @@ class DrainLoop(Generic[R]):
         self._looks: dict[asyncio.Task[R], Pack] = {}
 
     @property
+    def closed(self) -> bool:
+        """True if nothing is begun any more."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Begin nothing more; `advance` returns."""
+        self._closed.set()
+
+    @property
     def looks(self) -> dict[asyncio.Task[R], Pack]:
         """The looks that are under way."""
         return self._looks
@@ -49,6 +62,8 @@ class DrainLoop(Generic[R]):
     def look_ahead(self, room: int) -> None:
         """Have up to `room` looks under way."""
         now = asyncio.get_running_loop().time()
+        if self._seller.room is not None:
+            room = min(room, self._seller.room)
         while len(self._looks) < room and not self.closed:
             pack = self.backlog.take(now)
             if pack is None:
@@ -69,7 +84,9 @@ class DrainLoop(Generic[R]):
         now = asyncio.get_running_loop().time()
         step = self.backlog.step(now)
         if isinstance(step, float):
-            await asyncio.sleep(step - now)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(step):
+                    await self._closed.wait()
         elif step is Step.LIST:
             await self.ask()
         elif step is Step.STALLED:
@@ -77,18 +94,27 @@ class DrainLoop(Generic[R]):
         return step is not Step.END
 
     async def settle(self, task: asyncio.Task[R]) -> None:
-        """Tell what became of a look that is over; once."""
+        """Tell what became of a look that is over; once.
+
+        Raises `Forbidden` where the first ones show that the seller id is another user's.
+        """
         pack = self._looks.pop(task, None)
-        if pack is None or task.cancelled():
+        if pack is None:
             return
+        if task.cancelled():
+            if self.closed:
+                return
+            self.backlog.reopen(pack)
+            raise asyncio.CancelledError  # not by us: what it cut off must not look as if it had never been asked for
         if isinstance(error := task.exception(), MessagesError):
             await self._failed(pack, error)
         else:
             await self._looked(pack, task.result())
+        self._seller.ended(error if isinstance(error, MessagesError) else None)
 
     async def cancel(self) -> None:
         """Cancel the looks that are under way; wait until they are over."""
-        self.closed = True
+        self.close()
         for task in self._looks:
             task.cancel()
         await asyncio.gather(*self._looks, return_exceptions=True)
@@ -97,6 +123,7 @@ class DrainLoop(Generic[R]):
     async def ask(self) -> None:
         """Ask for the listing, and take it in; when no look is under way."""
         listing = await self._unread()
+        self._seller.listed(listing)
         refusals = self._refusals()
         self.backlog.listed(listing, asyncio.get_running_loop().time(), doubtful=refusals != self._refusals_before)
         self._refusals_before = refusals

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Container, Iterable
 from typing import Final
 
 from attrs import define, evolve, field
@@ -11,7 +12,7 @@ from attrs import define, evolve, field
 from ..api.arguments import describe
 from ..api.endpoints import Endpoints
 from ..api.notifications import Notification
-from ..api.paging import PageWalk, newest_first
+from ..api.paging import PageWalk, UpToKnown, newest_first
 from ..errors import DecodeError, MessagesError
 from ..failpoints import failpoint
 from ..http.pipeline import Pipeline, RequestCount
@@ -26,12 +27,16 @@ class ConversationRead:
     """What a walk through a conversation has shown so far; it is true also where the walk raises.
 
     `messages`: each once, in the server's order. `marked`: the ids that the answer to a marking request showed.
-    `unread_offsets`: where the pages begin that show a message of the counterparty as unread; without a page that was
-    itself marked, which may show what was so before. `pages`: how many were read.
+    `mark_unreadable`: such an answer could not be read, and the page was read again without marking, perhaps from a
+    replica that is behind. `total`: how many messages the last page counted. `unread_offsets`: where the pages begin
+    that show a message of the counterparty as unread; without a page that was itself marked, which may show what was so
+    before. `pages`: how many were read.
     """
 
     messages: list[Message] = field(factory=list)
     marked: set[str] = field(factory=set)
+    mark_unreadable: bool = False
+    total: int | None = None
     status: ConversationStatus | None = None
     unread_offsets: list[int] = field(factory=list)
     pages: int = 0
@@ -105,23 +110,25 @@ class Reader:
         offset: int = 0,
         *,
         mark: bool = False,
-        marked: set[str] | None = None,
+        look: ConversationRead | None = None,
         tally: RequestCount | None = None,
     ) -> MessagePage:
         """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
         marking.
 
-        `marked`: where the ids are added that the answer to a marking request shows.
+        `look`: is told what the answer to a marking request showed, or that it could not be read.
         """
         try:
             page = await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
-            if mark and marked is not None:
-                marked.update(row.id for row in page.messages)
+            if mark and look is not None:
+                look.marked.update(row.id for row in page.messages)
             return page
         except DecodeError as error:
             if not mark:
                 raise
             unreadable = error
+            if look is not None:
+                look.mark_unreadable = True
         try:
             return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=False), tally)
         except MessagesError:
@@ -134,8 +141,10 @@ class Reader:
         """The whole conversation page by page, each with the messages that no page before it showed; `mark`: the first
         page marks.
         """
-        walk = PageWalk(limit)
+        walk = PageWalk(limit, marked=mark)
         while not walk.done:
+            if walk.wait:
+                await asyncio.sleep(walk.wait)
             first = walk.pages == 0
             page = await self.page(pack_id, limit, walk.offset, mark=mark and first, tally=tally)
             fresh = walk.take(page)
@@ -156,18 +165,33 @@ class Reader:
 
         `mark`: the first page marks.
         """
-        walk = PageWalk(limit)
+        await self._walk(PageWalk(limit, marked=mark), look, pack_id, mark=mark, until=until, tally=tally)
+
+    async def _walk(
+        self,
+        walk: PageWalk,
+        look: ConversationRead,
+        pack_id: str,
+        *,
+        mark: bool = False,
+        closing: bool = False,
+        until: Callable[[MessagePage], bool] | None = None,
+        tally: RequestCount | None = None,
+    ) -> None:
         while not walk.done:
-            offset, first = walk.offset, walk.pages == 0
-            page = await self.page(pack_id, limit, offset, mark=mark and first, marked=look.marked, tally=tally)
+            if walk.wait:
+                await asyncio.sleep(walk.wait)
+            offset, marks = walk.offset, mark and walk.pages == 0
+            page = await self.page(pack_id, walk.limit, offset, mark=marks, look=look, tally=tally)
             fresh = walk.take(page)
             look.messages += fresh
             look.pages += 1
+            look.total = page.paging.total
             look.status = look.status or page.conversation
             failpoint("page read")
-            if not (mark and first) and self._unread(fresh):
+            if not marks and not closing and self._unread(fresh):
                 look.unread_offsets.append(offset)
-            if until is not None and until(page):
+            if until is not None and not walk.wait and until(page):
                 return
 
     async def mark_pages(
@@ -177,19 +201,26 @@ class Reader:
         limit: int,
         offsets: Iterable[int],
         *,
+        known: Container[str],
+        total: int | None,
         tally: RequestCount | None = None,
     ) -> None:
         """Mark the pages at `offsets`, for a server that marks no more than it returns.
 
-        It closes with one unmarked read of the first page. All that the answers show is added to `look`, where an id
-        may stand twice: one that is new there is data.
+        It closes with a walk that marks nothing, until nothing new can stand behind: where that server marks the whole
+        pack after all, and only shows it late, a burst of arrivals was marked with it. `known` and `total`: the ids
+        that were shown before, and how many messages were counted then. All that the answers show is added to `look`,
+        where an id may stand twice: one that is new there is data.
         """
-        for offset, mark in [*((offset, True) for offset in offsets), (0, False)]:
-            page = await self.page(pack_id, limit, offset, mark=mark, marked=look.marked, tally=tally)
+        walk = PageWalk(limit)
+        for offset in offsets:
+            page = await self.page(pack_id, limit, offset, mark=True, look=look, tally=tally)
+            walk.expect(page)
             look.messages += page.messages
             look.status = look.status or page.conversation
             look.pages += 1
             failpoint("page read")
+        await self._walk(walk, look, pack_id, closing=True, until=UpToKnown(known, total), tally=tally)
 
     def conversation(self, look: ConversationRead, pack_id: str, *, marked: bool) -> Conversation:
         """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""

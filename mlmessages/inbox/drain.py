@@ -93,6 +93,7 @@ class InboxDrain:
             looked=intake.looked,
             failed=intake.failed,
             refusals=lambda: intake.refusals,
+            seller_id=intake.seller_id,
         )
 
     @property
@@ -179,7 +180,7 @@ class InboxDrain:
         await self._close_before()
         if self.closed and not self._rounds.looks:
             return
-        self._rounds.closed = True
+        self._rounds.close()
         looks = dict(self._rounds.looks)  # all of them: a consumer that is waiting meanwhile takes out those that end
         for task, pack in looks.items():
             if not self._intake.in_doubt(pack):

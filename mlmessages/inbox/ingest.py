@@ -20,9 +20,9 @@ from attrs import define, evolve, frozen
 
 from .. import errors
 from ..api import convert
-from ..api.paging import descending, newest_first
+from ..api.paging import UpToKnown, newest_first
 from ..api.scalars import http_date
-from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, still_listed
+from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, rows_by_pack, still_listed
 from ..conversations.reader import ConversationRead, Reader
 from ..errors import (
     AuthError,
@@ -233,7 +233,7 @@ class Ingest:
         """The listing, when every pack of it is owed."""
         listing = await self._reader.unread(tally=self._listings)
         listed_at = self._server_time()
-        rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in listing.packs}
+        rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in rows_by_pack(listing).values()}
         # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
         owed = [row for row in rows.values() if self.backlog.state(row[0]) is not State.LAGGING]
         await self._journal.listed([*owed, *self._unlisted(listing)], listed_at)
@@ -280,7 +280,15 @@ class Ingest:
         failpoint("claimed")
         look = ConversationRead()
         if pack.by_pages:
-            await self._reader.mark_pages(look, pack.pack_id, self._limit, pack.unread_offsets, tally=tally)
+            await self._reader.mark_pages(
+                look,
+                pack.pack_id,
+                self._limit,
+                pack.unread_offsets,
+                known=pack.known,
+                total=pack.total,
+                tally=tally,
+            )
         else:
             await self._reader.walk(look, pack.pack_id, self._limit, mark=True, tally=tally)
         failpoint("read")
@@ -290,8 +298,7 @@ class Ingest:
                 again,
                 pack.pack_id,
                 self._limit,
-                # Unless the newest are seen to come first, what is new may stand on the last page.
-                until=lambda page: descending(page.messages) and any(row.id in known for row in page.messages),
+                until=UpToKnown(known, look.total),
                 tally=tally,
             )
             look.messages += again.messages
@@ -348,7 +355,8 @@ class Ingest:
         )
         pack.seen, pack.mark_unknown, pack.unknown_marks = True, False, 0
         if following is Next.MARK_PAGES:
-            pack.by_pages, pack.unread_offsets = True, offsets
+            pack.by_pages, pack.unread_offsets, pack.total = True, offsets, look.total
+            pack.learn(look.messages)
             self.backlog.reopen(pack)
         elif following is Next.LOOK_AGAIN:
             self.backlog.lagging(pack, asyncio.get_running_loop().time())

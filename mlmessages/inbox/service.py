@@ -108,7 +108,7 @@ class Service:
     async def _end(self, loops: list[asyncio.Task[None]]) -> None:
         if self._over.is_set():
             return
-        self._rounds.closed = True
+        self._rounds.close()
         self._doorbell.listener = None
         under_way = [task for task in (*loops, self._listing) if task is not None]
         for task in under_way:

@@ -455,12 +455,14 @@ async def test_a_zombie_cannot_mark_what_nobody_read() -> None:
 @pytest.mark.parametrize("ending", [Garbage(), Truncate(40)], ids=["garbage", "truncated"])
 @on_virtual_clock
 async def test_a_mark_whose_answer_is_unreadable_is_read_again_at_once(ending: object) -> None:
-    """2xx means executed: the page is read again without marking, without a wait, and what it shows is handed over."""
+    """2xx means executed: the page is read again without marking, without a wait, and what it shows is handed over. Once
+    more after the wait, which finds nothing that is new here.
+    """
     sandbox = Sandbox(packs=1, rules=[on("mark", nth=1).do(Send(), EXECUTE, ending)])  # type: ignore[arg-type]
     async with client_of(sandbox) as client, client.drain() as drain:
-        found = [c async for c in drain]
-    assert asyncio.get_running_loop().time() < 1
-    assert sandbox.count("mark") == 1
+        found = [await anext(drain), await anext(drain)]
+        assert asyncio.get_running_loop().time() < 1
+        found += [c async for c in drain]
     assert set(ids(found)) == sandbox.message_ids()
     assert not lost(sandbox, found)
 
