@@ -158,7 +158,7 @@ class PageWalk:
         if self._anchored and (ids or self._leapt):
             return self._visited.isdisjoint(ids)
         shrank = total is not None and self._total is not None and total < self._total
-        # Nothing at all is counted behind a page of one row: then that one was all, and is hidden, or `total` counts pages.
+        # Nothing is counted behind a page of one row: that was all, and is hidden; or `total` is that of a page.
         return (shrank and self.offset > 0 and (total != 0 or self._anchored)) or (self._anchored and total is None)
 
     def _go_on(self, page: MessagePage, ids: list[str], total: int | None) -> None:
