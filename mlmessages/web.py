@@ -1,58 +1,29 @@
 """Where Mercado Libre posts its notifications: routes for an aiohttp.web application, or a small server of their own.
 
-Posts are not signed [documented nowhere], so the path is the secret, and nothing that a post says is believed: it is
-written down, and what it names is asked for with the seller's own token. Sender addresses are not looked at: the
-published list changes, and anybody can write headers such as X-Forwarded-For.
+`mlmessages.asgi` has the same for other frameworks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-import re
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from attrs import define
 
-from .api.arguments import check_id, check_int, seconds
-from .api.notifications import TOPICS, Notification
-from .auth.source import Secret
-from .errors import DecodeError, JournalError
-from .escaping import one_line
+from .api.arguments import check_int, seconds
 from .inbox.inbox import Inbox
+from .inbox.receiver import MOST_BYTES, Counts, Inboxes, Receiver
 
 __all__ = ["Counts", "NotificationRoutes", "serve"]
 
 _log: Final = logging.getLogger("mlmessages")
-MOST_BYTES: Final = 16 * 1024
-_SECRET: Final = re.compile(r"[0-9A-Za-z._~-]{16,200}", re.ASCII)
-_PREFIX: Final = re.compile(r"(?:/[0-9A-Za-z._~-]+)*", re.ASCII)
-_WARN_EVERY: Final = 300.0  # seconds between two warnings of the same kind
-_HEALTH_EVERY: Final = 1.0  # seconds for which an answer of the health path holds: anybody may ask
 _BACKLOG: Final = 64  # connections that asyncio accepts at a time, beyond those that are let in
 _LISTEN_AGAIN_AFTER: Final = 0.5  # seconds between two looks at the listening socket
-
-
-@define
-class Counts:
-    """What became of the posts behind the right path.
-
-    `taken`: answered 200, and on the disk. `ignored`: answered 200, for another topic or another seller of the
-    application. `refused`: too large, unreadable, or of another application. `failed`: answered 503, for Mercado Libre
-    to send again, because the journal did not take it in time.
-    """
-
-    taken: int = 0
-    ignored: int = 0
-    refused: int = 0
-    failed: int = 0
 
 
 class NotificationRoutes:
@@ -79,140 +50,34 @@ class NotificationRoutes:
         prefix: str = "/notifications",
         answer_within: float = 0.4,
     ) -> None:
-        secret = Secret(secret) if isinstance(secret, str) else secret  # first: no traceback shows it
-        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
-            raise ValueError("secret must be 16 to 200 ASCII letters, digits and . _ ~ -")
-        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
-            raise ValueError("prefix must be empty or a path such as '/notifications'")
-        inboxes = {inbox.seller_id: inbox} if isinstance(inbox, Inbox) else inbox
-        if not isinstance(inboxes, Mapping) or not all(isinstance(each, Inbox) for each in inboxes.values()):
-            raise ValueError("inbox must be an Inbox, or a mapping from user ids to them")
-        self._inboxes = {check_id("user id", user): each for user, each in inboxes.items()}
-        self._secret = secret.encode()
-        self._application_id = check_id("application_id", application_id)
-        self._answer_within = seconds("answer_within", answer_within)
+        self._receiver = Receiver(
+            Inboxes(inbox), secret=secret, application_id=application_id, prefix=prefix, answer_within=answer_within
+        )
         self._routes = [
             web.post(f"{prefix}/{{secret}}", self._post),
             web.post(f"{prefix}/{{secret}}/", self._post),
             web.get(f"{prefix}/health", self._health),
         ]
-        self._warnings = _Warnings()
-        self._healthy = False
-        self._health_is_good_until = float("-inf")
-        self.counts: Final = Counts()
 
     def __iter__(self) -> Iterator[web.AbstractRouteDef]:
         yield from self._routes
 
+    @property
+    def counts(self) -> Counts:
+        """What became of the posts so far."""
+        return self._receiver.counts
+
     async def _post(self, request: web.Request) -> web.Response:
-        given = request.match_info["secret"].encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self._secret):
-            self._warnings.tell(
-                "path",
-                "a post to another path than the secret one was refused: if notifications do not arrive, compare the"
-                " address in the application's settings",
-            )
+        body = request.content.iter_any()
+        status = await self._receiver.answer(request.match_info["secret"], request.content_length, body)
+        if status == 404:
             raise web.HTTPNotFound
-        try:
-            async with asyncio.timeout(self._answer_within):
-                return web.Response(status=await self._answer(request))
-        except (JournalError, TimeoutError) as error:
-            # It may be on the disk after all; it is sent again then, and written down once.
-            self.counts.failed += 1
-            _log.warning("a notification was not taken, and will be sent again: %s", type(error).__name__)
-            return web.Response(status=503)
-
-    async def _answer(self, request: web.Request) -> int:
-        body = await _read(request)
-        if body is None:
-            return self._refuse(413, "size", f"a notification of more than {MOST_BYTES:,} bytes was refused")
-        try:
-            notification = Notification.parse(body)
-        except DecodeError:
-            return self._refuse(400, "unreadable", "a post that is no notification was refused")
-        named = notification.application_id
-        if named != self._application_id:
-            return self._refuse(
-                403,
-                "application",
-                f"notifications are refused: they are of application {named or 'without an id'}, and this address is"
-                f" that of {self._application_id}: check --app-id (application_id)",
-            )
-        # 200 also for what is not for this service: one address gets every topic and every seller of an application,
-        # and one that refuses is switched off.
-        if notification.topic not in TOPICS:
-            return self._ignore(
-                "topic",
-                f"notifications of the topic {one_line(notification.topic)[:60]} are answered and left out: only"
-                f" {' and '.join(TOPICS)} are for this service",
-            )
-        inbox = self._inboxes.get(notification.user_id or "")
-        if inbox is None:
-            here = next(iter(self._inboxes)) if len(self._inboxes) == 1 else f"one of {len(self._inboxes):,}"
-            return self._ignore(
-                "user",
-                f"notifications are answered and left out: they are of user {notification.user_id or 'without an id'},"
-                f" and the seller here is {here}",
-            )
-        await inbox.notify(notification)
-        self.counts.taken += 1
-        return 200
-
-    def _refuse(self, status: int, kind: str, warning: str) -> int:
-        self.counts.refused += 1
-        self._warnings.tell(kind, warning)
-        return status
-
-    def _ignore(self, kind: str, warning: str) -> int:
-        self.counts.ignored += 1
-        self._warnings.tell(kind, warning)
-        return 200
+        return web.Response(status=status)
 
     async def _health(self, _: web.Request) -> web.Response:
-        if time.monotonic() >= self._health_is_good_until:
-            self._healthy = await self._journals_answer()
-            self._health_is_good_until = time.monotonic() + _HEALTH_EVERY
-        if self._healthy:
+        if await self._receiver.is_healthy():
             return web.json_response({"status": "ok"})
         return web.json_response({"status": "the journal does not answer"}, status=503)
-
-    async def _journals_answer(self) -> bool:
-        try:
-            async with asyncio.timeout(self._answer_within):
-                for inbox in self._inboxes.values():
-                    await inbox.dead_letters()
-        except (JournalError, RuntimeError, TimeoutError):
-            return False
-        return True
-
-
-class _Warnings:
-    """Warnings of which one of a kind is written in some minutes: strangers can cause them."""
-
-    def __init__(self) -> None:
-        self._due: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
-
-    def tell(self, kind: str, text: str) -> None:
-        now = time.monotonic()
-        if now < self._due.get(kind, 0.0):
-            self._left_out[kind] = self._left_out.get(kind, 0) + 1
-            return
-        self._due[kind] = now + _WARN_EVERY
-        more = self._left_out.pop(kind, 0)
-        _log.warning("%s%s", text, f" ({more:,} more like it before)" if more else "")
-
-
-async def _read(request: web.Request) -> bytes | None:
-    """The body, unpacked; None where it is too large: no more of it is read."""
-    if (request.content_length or 0) > MOST_BYTES:
-        return None
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            return None
-    return bytes(body)
 
 
 @asynccontextmanager
