@@ -15,7 +15,7 @@ from ..api.notifications import Notification
 from ..api.paging import PageWalk, UpToKnown, newest_first
 from ..errors import DecodeError, MessagesError
 from ..failpoints import failpoint
-from ..http.pipeline import Pipeline, RequestCount
+from ..http.pipeline import Guard, Pipeline, RequestCount
 from ..models import Conversation, ConversationStatus, Message, MessagePage, UnreadListing
 
 _log: Final = logging.getLogger("mlmessages")
@@ -112,14 +112,17 @@ class Reader:
         mark: bool = False,
         look: ConversationRead | None = None,
         tally: RequestCount | None = None,
+        before_marking: Guard | None = None,
     ) -> MessagePage:
         """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
         marking.
 
-        `look`: is told what the answer to a marking request showed, or that it could not be read.
+        `look`: is told what the answer to a marking request showed, or that it could not be read. `before_marking`: is
+        awaited before a marking request leaves, when nothing is left to wait for.
         """
+        call = self._endpoints.page(pack_id, limit, offset, mark=mark)
         try:
-            page = await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=mark), tally)
+            page = await self.session.execute(call, tally, before_sending=before_marking if mark else None)
             if mark and look is not None:
                 look.marked.update(row.id for row in page.messages)
             return page
@@ -160,12 +163,16 @@ class Reader:
         mark: bool = False,
         until: Callable[[MessagePage], bool] | None = None,
         tally: RequestCount | None = None,
+        before_marking: Guard | None = None,
     ) -> None:
         """Read the whole conversation into `look`, or up to the page for which `until` is true.
 
         `mark`: the first page marks.
         """
-        await self._walk(PageWalk(limit, marked=mark), look, pack_id, mark=mark, until=until, tally=tally)
+        walk = PageWalk(limit, marked=mark)
+        await self._walk(
+            walk, look, pack_id, mark=mark, until=until, tally=tally, before_marking=before_marking
+        )
 
     async def _walk(
         self,
@@ -177,12 +184,15 @@ class Reader:
         closing: bool = False,
         until: Callable[[MessagePage], bool] | None = None,
         tally: RequestCount | None = None,
+        before_marking: Guard | None = None,
     ) -> None:
         while not walk.done:
             if walk.wait:
                 await asyncio.sleep(walk.wait)
             offset, marks = walk.offset, mark and walk.pages == 0
-            page = await self.page(pack_id, walk.limit, offset, mark=marks, look=look, tally=tally)
+            page = await self.page(
+                pack_id, walk.limit, offset, mark=marks, look=look, tally=tally, before_marking=before_marking
+            )
             fresh = walk.take(page)
             look.messages += fresh
             look.pages += 1
@@ -204,6 +214,7 @@ class Reader:
         known: Container[str],
         total: int | None,
         tally: RequestCount | None = None,
+        before_marking: Guard | None = None,
     ) -> None:
         """Mark the pages at `offsets`, for a server that marks no more than it returns.
 
@@ -214,7 +225,9 @@ class Reader:
         """
         walk = PageWalk(limit)
         for offset in offsets:
-            page = await self.page(pack_id, limit, offset, mark=True, look=look, tally=tally)
+            page = await self.page(
+                pack_id, limit, offset, mark=True, look=look, tally=tally, before_marking=before_marking
+            )
             walk.expect(page)
             look.messages += page.messages
             look.status = look.status or page.conversation
