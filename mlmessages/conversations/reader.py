@@ -170,9 +170,7 @@ class Reader:
         `mark`: the first page marks.
         """
         walk = PageWalk(limit, marked=mark)
-        await self._walk(
-            walk, look, pack_id, mark=mark, until=until, tally=tally, before_marking=before_marking
-        )
+        await self._walk(walk, look, pack_id, mark=mark, until=until, tally=tally, before_marking=before_marking)
 
     async def _walk(
         self,
