@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 import aiohttp
 
 from .api.arguments import base_url as checked_base_url
-from .api.arguments import check_id, check_int, check_topic, seconds
+from .api.arguments import check_id, check_int, check_topic, proxy_url, seconds
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
 from .api.paging import descending, newest_first
@@ -42,8 +42,10 @@ class MessagesClient:
     - `base_url`: https; plain http for loopback addresses alone.
     - `limits`, `retry`: None is a `Limits()` and a `Retry()` of its own. Clients of one application share one `Limits`.
     - `timeout`: seconds for one attempt, from the permit to the last byte.
-    - `session`: an `aiohttp.ClientSession` to borrow (for a proxy, an own CA, own DNS); it is never closed here.
+    - `session`: an `aiohttp.ClientSession` to borrow (for an own CA, own DNS); it is never closed here.
     - `on_event`: is called with each value of `mlmessages.events` as it happens, and must not block.
+    - `proxy`: the URL of an HTTP proxy, which may hold a user and a password; not together with `session`, which has a
+      proxy of its own. What the environment names is not used by itself.
 
     Leaving the context closes the drains and fetches that are still open. A client belongs to the event loop in which
     it was entered.
@@ -64,7 +66,9 @@ class MessagesClient:
         timeout: float = 30.0,
         session: aiohttp.ClientSession | None = None,
         on_event: Hook | None = None,
+        proxy: str | None = None,
     ) -> None:
+        proxy = Secret(proxy) if isinstance(proxy, str) else proxy  # it may hold a password
         auth = Secret(auth) if isinstance(auth, str) else auth  # first: from here on no traceback shows it
         auth = StaticToken(auth) if isinstance(auth, str) else auth
         if not isinstance(auth, TokenSource):
@@ -79,7 +83,10 @@ class MessagesClient:
         seller = check_id("seller_id", seller_id)
         if on_event is not None and not callable(on_event):
             raise ValueError("on_event must be callable")
-        transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout))
+        if proxy is not None and session is not None:
+            raise ValueError("proxy is for the client's own session: give the lent one its proxy")
+        through = None if proxy is None else Secret(proxy_url(proxy))
+        transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout), through)
         self._session = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
         endpoints = Endpoints(routes(api), seller)
         self._reader = Reader(self._session, endpoints, seller)

@@ -92,6 +92,20 @@ def base_url(value: object) -> str:
     return value.rstrip("/")
 
 
+def proxy_url(value: object) -> str:
+    """Return the URL of an HTTP proxy; `ValueError`, which does not quote its password, for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"proxy must be a string, not {type(value).__name__}")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or not value.isascii() or not value.isprintable():
+        raise ValueError("proxy must be a URL such as http://proxy.example:3128")
+    return value
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

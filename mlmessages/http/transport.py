@@ -49,11 +49,14 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
 class Transport:
     """A session with one base URL: opened by `open`, or borrowed and then never closed."""
 
-    def __init__(self, base_url: str, session: aiohttp.ClientSession | None, timeout: float) -> None:
+    def __init__(
+        self, base_url: str, session: aiohttp.ClientSession | None, timeout: float, proxy: Secret | None = None
+    ) -> None:
         self._base_url = base_url
         self._scheme, self._authority, self._prefix = urlsplit(base_url)[:3]
         self._session = session
         self._borrowed = session is not None
+        self._proxy = proxy  # it may hold a password
         self._timeout = timeout
         self._usual = _client_timeout(timeout)
         self.record: Final = TokenHistory()
@@ -68,6 +71,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": _user_agent()},
                 trust_env=False,
+                proxy=None if self._proxy is None else str(self._proxy),
                 timeout=self._usual,
             )
 
@@ -144,7 +148,7 @@ class Transport:
                 )
             except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
                 failure = _failure(error, timeout.total)
-                if isinstance(failure, NotSent) and not self._borrowed:
+                if isinstance(failure, NotSent) and not self._borrowed and self._proxy is None:
                     failure.hint = _with_proxy_hint(failure.hint, url)
             else:
                 return await self._response(answer, secrets, sink)

@@ -20,7 +20,7 @@ PACKAGE = Path(mlmessages.__file__).parent
 # What a user types, as the interface fixes it: names, parameters and defaults.
 SIGNATURES = [
     "",
-    "MessagesClient(auth, *, seller_id, api='marketplace', base_url='https://api.mercadolibre.com', limits=None, retry=None, timeout=30.0, session=None, on_event=None)",
+    "MessagesClient(auth, *, seller_id, api='marketplace', base_url='https://api.mercadolibre.com', limits=None, retry=None, timeout=30.0, session=None, on_event=None, proxy=None)",
     "MessagesClient.unread(role='seller', *, user_id=None)",
     "MessagesClient.unread_count(pack_id)",
     "MessagesClient.page(pack_id, *, limit=50, offset=0, mark_as_read=False)",
