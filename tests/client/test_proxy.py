@@ -14,7 +14,9 @@ from mlmessages.errors import NotSent
 
 
 async def page(_: Wire, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE))
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE)
+    )
 
 
 async def refusal(_: Wire, writer: asyncio.StreamWriter) -> None:
@@ -52,7 +54,9 @@ async def test_https_is_a_tunnel_that_does_not_show_the_token() -> None:
 
 
 @case("R5")
-@pytest.mark.parametrize("proxy", ["", "proxy:3128", "socks5://u:canary@proxy:1080", "http://", "http://u:canary@:3128", "http://pröxy", 5])
+@pytest.mark.parametrize(
+    "proxy", ["", "proxy:3128", "socks5://u:canary@proxy:1080", "http://", "http://u:canary@:3128", "http://pröxy", 5]
+)
 def test_what_is_no_proxy_is_refused(proxy: object) -> None:
     """A `ValueError` that quotes no password."""
     with pytest.raises(ValueError, match="proxy must be") as caught:
