@@ -210,13 +210,13 @@ def main() -> None:
 
     import attrs
 
-    from mlmessages.api import convert
+    from mlmessages.api import decoding
     from mlmessages.models import Message, MessagePage
 
     names = [field.name for field in attrs.fields(Message)]
 
     def decoded(body: bytes) -> MessagePage:
-        return convert.message_page(body, str(PACK))
+        return decoding.message_page(body, str(PACK))
 
     def usual(body: bytes) -> object:
         return [(m.id, m.sender_id, m.created, m.read, m.status, m.text) for m in decoded(body).messages]

@@ -28,10 +28,9 @@ Misuse is `ValueError` or `RuntimeError`. No error carries a token or the text o
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .models import PackFailure
+from attrs import frozen
 
 
 class MessagesError(Exception):
@@ -169,6 +168,14 @@ class AuthError(MessagesError):
 
 class ReauthorizationRequired(AuthError):
     """The seller must authorise the application again."""
+
+
+@frozen
+class PackFailure:
+    """A pack that could not be read or marked, and why."""
+
+    pack_id: str
+    error: MessagesError
 
 
 class DrainStalled(MessagesError):

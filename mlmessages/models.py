@@ -6,18 +6,16 @@ a network. Buyers' words and names are never part of a ``repr``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final
 
-from attrs import Attribute, define, field, setters
+from attrs import Attribute, field, frozen
 
-from .errors import MessagesError
-
-# All are read-only to whoever holds one.
+from .errors import PackFailure as PackFailure  # beside the models that hold one
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class UnreadPack:
     """One row of the unread listing: a conversation and how many of its messages count as unread.
 
@@ -30,19 +28,20 @@ class UnreadPack:
     resource: str | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class UnreadListing:
     """The answer of the unread query; it has no second page ("Pending messages").
 
     `user_id` is whom the server says the listing is of, which may not be the `seller_id` that was asked for.
     `problems`: the rows that name no pack and are left out of `packs`, each as a path and a reason, without any value
-    of the row.
+    of the row. `answered_at`: when the server sent it, by its own clock, in UTC.
     """
 
     user_id: str | None
     packs: tuple[UnreadPack, ...] = ()
     total: int | None = None
     problems: tuple[str, ...] = ()
+    answered_at: datetime | None = field(default=None, eq=False)
 
     @property
     def capped(self) -> bool:
@@ -57,7 +56,7 @@ class UnreadListing:
         return rows in (500, 1000) or (self.total is not None and self.total > rows)
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Paging:
     """Where a page lies: `limit` and `offset` as the server says, `total` messages in the conversation."""
 
@@ -66,7 +65,7 @@ class Paging:
     total: int | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Attachment:
     """A file of a message.
 
@@ -81,7 +80,7 @@ class Attachment:
     creation_date: datetime | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Moderation:
     """What moderation did to a message. `reason` is None where the server says nothing, ``""`` or ``"none"``."""
 
@@ -92,7 +91,7 @@ class Moderation:
     moderation_date: datetime | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Resource:
     """What a message belongs to: `name` is ``packs``, ``sellers``, ``orders`` …"""
 
@@ -100,43 +99,11 @@ class Resource:
     name: str | None = None
 
 
-class Rows(Protocol):
-    """The JSON of the messages of a page."""
-
-    def row(self, n: int) -> Mapping[str, Any]:
-        """That of the n-th, from 0."""
-        ...
-
-
-# How each field is read that nobody has asked for yet; `convert`, which leaves them for later, fills it.
-LATE_FIELDS: Final[dict[str, Callable[[Message], object]]] = {}
-
-
-class _OfPage:
-    """What a message is made of while nobody has asked for all of it: the page that it came with, and its row there."""
-
-    __slots__ = ("_page", "_row")
-    _page: Rows
-    _row: int
-
-    if not TYPE_CHECKING:  # a checker would take every name for a field
-
-        def __getattr__(self, name: str) -> object:  # called for what is not there
-            if name in LATE_FIELDS:
-                value = LATE_FIELDS[name](self)
-            elif name == "raw":
-                value = self._page.row(self._row)
-            else:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
-            object.__setattr__(self, name, value)
-            return value
-
-
 _REJECTED: Final = frozenset({"moderated", "rejected", "blocked"})
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
-class Message(_OfPage):
+@frozen
+class Message:
     """One message. It needs an id and nothing else.
 
     A field whose JSON has another type than any documented one is None and is named in `problems`; `raw` is the JSON
@@ -217,7 +184,7 @@ _BLOCKED_BY = {
 }
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class ConversationStatus:
     """Whether one can write in a conversation, and if not, why.
 
@@ -259,7 +226,7 @@ class ConversationStatus:
         return "/conversations/" in (self.path or "")
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class MessagePage:
     """One page of a conversation, in the server's order: newest first, as far as anyone has seen."""
 
@@ -270,7 +237,7 @@ class MessagePage:
     seller_max_message_length: int | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Conversation:
     """What was read of one pack.
 
@@ -287,7 +254,7 @@ class Conversation:
     resource: str | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Variable:
     """What a template leaves open; `type` is as the server spells it, lower-cased, such as ``number``."""
 
@@ -295,7 +262,7 @@ class Variable:
     type: str | None = None
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Template:
     """A text that is written already; `texts` are pairs of a site and its wording, where the server shows them."""
 
@@ -304,7 +271,7 @@ class Template:
     texts: tuple[tuple[str, str], ...] = ()
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Reason:
     """One option of the action guide.
 
@@ -333,7 +300,7 @@ class Reason:
         return self.enabled is not False and self.actionable is not False and self.cap_available != 0
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Reasons:
     """For which reasons the seller may start this conversation (the action guide).
 
@@ -355,15 +322,7 @@ class Reasons:
         return next((option for option in self.options if option.id == option_id), None)
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
-class PackFailure:
-    """A pack that could not be read or marked, and why."""
-
-    pack_id: str
-    error: MessagesError
-
-
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class DrainReport:
     """What a drain has done so far.
 
@@ -384,7 +343,7 @@ class DrainReport:
     in_doubt: tuple[str, ...] = ()
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class InboxReport:
     """What an inbox has done so far, and what it owes.
 
@@ -412,7 +371,7 @@ def _as_text(value: int | str | None) -> str | None:
     return None if value is None else str(value)
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Token:
     """One generation of a seller's tokens, as a `TokenStore` keeps it. Its repr shows neither token.
 

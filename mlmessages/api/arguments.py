@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from .redacted import RedactedText
 
-_DIGITS: Final = re.compile(r"[0-9]{1,20}", re.ASCII)
-_MESSAGE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,128}", re.ASCII)
+PACK_ID: Final = re.compile(r"[0-9]{1,20}", re.ASCII)  # of users and applications, too
+MESSAGE_ID: Final = re.compile(r"[0-9A-Za-z_-]{1,128}", re.ASCII)
+ATTACHMENT_ID: Final = re.compile(r"(?!.*\.\.)[0-9A-Za-z][0-9A-Za-z._-]{0,255}", re.ASCII)
 _WORD: Final = re.compile(r"[0-9a-z_]{1,64}", re.ASCII)
-_ATTACHMENT_ID: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,255}", re.ASCII)
 _SITE_ID: Final = re.compile(r"M[A-Z]{2}", re.ASCII)
 _AUTHORITY: Final = re.compile(r"([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 _LONG_INT: Final = 10**20
@@ -24,14 +24,14 @@ MOST_ATTACHMENTS: Final = 25  # documented, of one message
 
 def check_id(name: str, value: object) -> str:
     """The id `value` as text; `ValueError` for anything but ASCII digits: it becomes part of a URL."""
-    if _is_id(value) and _DIGITS.fullmatch(text := str(value)):
+    if _is_id(value) and PACK_ID.fullmatch(text := str(value)):
         return text
     raise ValueError(f"{name} must be an int or a string of 1 to 20 ASCII digits, not {describe(value)}")
 
 
 def message_id(value: object) -> str:
     """The id of a message; `ValueError` for anything but ASCII letters, digits, ``_`` and ``-``."""
-    if _is_id(value) and _MESSAGE_ID.fullmatch(text := str(value)):
+    if _is_id(value) and MESSAGE_ID.fullmatch(text := str(value)):
         return text
     raise ValueError(f"message_id must be 1 to 128 ASCII letters, digits, _ and -, not {describe(value)}")
 
@@ -156,7 +156,7 @@ def site_id(value: object) -> str:
 
 def attachment_id(value: object) -> str:
     """The id of an attachment; `ValueError` for anything but ASCII letters, digits, ``.``, ``_`` and ``-``."""
-    if isinstance(value, str) and _ATTACHMENT_ID.fullmatch(value) and ".." not in value:
+    if isinstance(value, str) and ATTACHMENT_ID.fullmatch(value):
         return value
     raise ValueError(
         "an attachment's id must be 1 to 256 ASCII letters, digits, '.', '_' and '-', without '..' and beginning with"

@@ -99,7 +99,7 @@ class Response:
 
 @frozen
 class Call(Generic[T_co]):
-    """One request and how to read its answer. `read` raises `DecodeError`."""
+    """One request and how to read its 2xx answer. `read` raises `DecodeError`."""
 
     request: Request
-    read: Callable[[bytes], T_co]
+    read: Callable[[Response], T_co]

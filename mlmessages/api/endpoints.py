@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from attrs import Attribute, field, fields, frozen
 
 from ..models import Message, MessagePage, Reasons, UnreadListing
-from . import convert
+from . import action_guide, decoding
 from .arguments import check_id, check_int, describe, message_id
-from .calls import Body, Call, Effect, Request, Sink
+from .calls import Body, Call, Effect, Request, Response, Sink
 from .json import dump_json
 from .notifications import TOPICS, Notification, missed
 from .redacted import RedactedText
 
+T = TypeVar("T")
 _TEMPLATE: Final = re.compile(r"(?:/(?:[A-Za-z0-9_-]+|\{[a-z]+\}))+(?:\?[A-Za-z0-9_=&-]+)?", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
@@ -127,12 +129,12 @@ class Endpoints:
             query.append("tag=post_sale")
         if user_id is not None:
             query.append(f"user_id={check_id('user_id', user_id)}")
-        return Call(Request(self._target("unread", *query)), convert.unread_listing)
+        return Call(Request(self._target("unread", *query)), decoding.unread_listing)
 
     def unread_of(self, pack_id: int | str) -> Call[UnreadListing]:
         """The unread listing of one conversation; it marks nothing."""
         target = self._target("unread_of", pack=check_id("pack_id", pack_id))
-        return Call(Request(target), convert.unread_listing)
+        return Call(Request(target), decoding.unread_listing)
 
     def page(self, pack_id: int | str, limit: int, offset: int, *, mark: bool) -> Call[MessagePage]:
         """One page of a conversation.
@@ -145,7 +147,7 @@ class Endpoints:
             f"limit={check_int('limit', limit, 1)}&offset={check_int('offset', offset, 0)}"
         )
         request = Request(target, Effect.MARK) if mark else Request(target + "&mark_as_read=false")
-        return Call(request, partial(convert.message_page, pack_id=pack))
+        return Call(request, _body(partial(decoding.message_page, pack_id=pack)))
 
     @property
     def topic(self) -> str:
@@ -158,11 +160,11 @@ class Endpoints:
         """
         of_topic = f"&topic={topic}" if topic is not None else ""
         target = f"/missed_feeds?app_id={app_id}{of_topic}&limit={limit}&offset={offset}"
-        return Call(Request(target), missed)
+        return Call(Request(target), _body(missed))
 
     def message(self, id_: int | str) -> Call[Message]:
         """One message by its id; it marks nothing [documented: no other messages resource does]."""
-        return Call(Request(self._target("message", message=message_id(id_))), convert.single_message)
+        return Call(Request(self._target("message", message=message_id(id_))), _body(decoding.single_message))
 
     # -- writing --
 
@@ -188,21 +190,21 @@ class Endpoints:
     def _post(self, target: str, pack: str, body: dict[str, object], *, locks: bool = False) -> Call[Message]:
         return Call(
             Request(target, Effect.WRITE, "POST", Body("application/json", dump_json(body)), locks=locks),
-            partial(convert.sent_message, pack_id=pack, seller_id=self._seller_id),
+            _body(partial(decoding.sent_message, pack_id=pack, seller_id=self._seller_id)),
         )
 
     def reasons(self, pack: str) -> Call[Reasons]:
         """The options of the action guide."""
-        return Call(Request(self._target("action_guide", pack=pack)), partial(convert.reasons, pack_id=pack))
+        return Call(Request(self._target("action_guide", pack=pack)), _body(partial(action_guide.reasons, pack_id=pack)))
 
     def caps(self, pack: str) -> Call[dict[str, int]]:
         """How often each option of the action guide may still be used."""
-        return Call(Request(_below(self._target("action_guide", pack=pack), "caps_available")), convert.caps)
+        return Call(Request(_below(self._target("action_guide", pack=pack), "caps_available")), _body(action_guide.caps))
 
     def upload(self, site_id: str, body: Body) -> Call[str]:
         """A file, for a message that is sent within 48 hours."""
         target = self._target("attachments", f"site_id={site_id}")
-        return Call(Request(target, Effect.WRITE, "POST", body), convert.uploaded)
+        return Call(Request(target, Effect.WRITE, "POST", body), _body(decoding.uploaded))
 
     def download(self, attachment: str, site_id: str | None, sink: Sink) -> Call[None]:
         """The content of an attachment, into `sink`."""
@@ -212,7 +214,12 @@ class Endpoints:
             query.append(f"site_id={site_id}")
         if query:
             target += ("&" if "?" in target else "?") + "&".join(query)
-        return Call(Request(target, sink=sink), convert.nothing)
+        return Call(Request(target, sink=sink), _body(decoding.nothing))
+
+
+def _body(read: Callable[[bytes], T]) -> Callable[[Response], T]:
+    """`read`, for an answer of which only the body counts."""
+    return lambda response: read(response.body)
 
 
 def _below(target: str, name: str) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-from attrs import define, field, setters
+from attrs import field, frozen
 
 from ..errors import DecodeError
+from .arguments import MESSAGE_ID, PACK_ID
 from .json import parse_json
+from .scalars import identifier, lenient, moment, number, text, word
 
 TOPICS: Final = ("messages", "marketplace_messages")  # of the domestic sites, and of Global Selling
 _HOST: Final = "api.mercadolibre.com"
 
-_ID: Final = r"(?P<id>[0-9A-Za-z_-]{1,128})"
+_ID: Final = f"(?P<id>{MESSAGE_ID.pattern})"
 # Bare, behind one of the two paths, or that on the API's own host, with a slash or a query behind it [observed]:
 # whatever else stands there names no message.
 _RESOURCE: Final = re.compile(
@@ -29,7 +31,7 @@ _RESOURCE: Final = re.compile(
 _NO_IDS: Final = frozenset({"unread", "packs", "attachments", "action_guide", "messages", "marketplace"})
 
 
-@define(on_setattr=setters.frozen, unsafe_hash=True)
+@frozen
 class Notification:
     """One notification, of either topic.
 
@@ -71,13 +73,13 @@ class Notification:
             topic.lower(),
             resource,
             message_in(resource) if topic.lower() in TOPICS else None,
-            _identifier(value.get("user_id")),
-            _identifier(value.get("application_id")),
+            _id(value.get("user_id")),
+            _id(value.get("application_id")),
             _words(value.get("actions")),
-            _number(value.get("attempts")),
-            _moment(value.get("sent")),
+            lenient(number, value.get("attempts")),
+            lenient(moment, value.get("sent")),
             # other topics misspell it [documented]
-            _moment(value.get("received", value.get("recieved"))),
+            lenient(moment, value.get("received", value.get("recieved"))),
             value,
         )
 
@@ -129,28 +131,13 @@ def _object(body: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return lenient(text, value) or None
 
 
-def _identifier(value: object) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**20:
-        return str(value)
-    return value if isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value, re.ASCII) else None
-
-
-def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def _id(value: object) -> str | None:
+    found = lenient(identifier, value)
+    return found if found is not None and PACK_ID.fullmatch(found) else None
 
 
 def _words(value: object) -> tuple[str, ...]:
-    return tuple([(_text(word) or "").lower() for word in value]) if isinstance(value, list) else ()
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-        if moment is None or moment.tzinfo is UTC:
-            return moment
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, ValueError):
-        return None
+    return tuple([lenient(word, item) or "" for item in value]) if isinstance(value, list) else ()

@@ -182,6 +182,6 @@ def _retry_after(response: Response) -> float | None:
         until = http_date(value)
         if until is None:
             return None
-        now = http_date(response.headers.get("date"))  # the server's own clock, where it tells it
-        seconds = until - (response.received if now is None else now)
+        sent = http_date(response.headers.get("date"))  # by the server's own clock, where it tells it
+        seconds = until.timestamp() - (response.received if sent is None else sent.timestamp())
     return seconds if 0 <= seconds < float("inf") else None

@@ -41,7 +41,7 @@ def messages(rows: Iterable[Message], unread: Collection[Message]) -> list[dict[
 
 def status(value: ConversationStatus | None) -> object:
     """Whether one can write, in the spelling of the wire."""
-    from ..api.convert import dump_status
+    from ..api.decoding import dump_status
 
     dumped = dump_status(value)
     return json.loads(dumped) if dumped is not None else None

@@ -63,7 +63,6 @@ class Pipeline:
         self.retry: Final = retry
         self.retry_budget: Final = RetryBudget()
         self.events: Final = events
-        self.date: str | None = None  # of the last answer, by the server's clock
         self.token_watch: Final = TokenWatch(events)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "not entered yet: use `async with`"
@@ -188,7 +187,6 @@ class RequestAttempts(Generic[T]):
             status = response.status
             check(response)
             _check_whole(response, request.effect)
-            pipeline.date = response.headers.get("Date")
             return response
         except MessagesError as error:
             failure = error
@@ -217,7 +215,7 @@ class RequestAttempts(Generic[T]):
     def _read(self, response: Response) -> T | FailedAttempt:
         """Read the answer, with the permit already given back."""
         try:
-            return self._call.read(response.body)
+            return self._call.read(response)
         except DecodeError as error:
             # Its frames and the parser's error behind it hold the answer, and with it what buyers wrote.
             unreadable = error.with_traceback(None)

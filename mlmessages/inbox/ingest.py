@@ -19,9 +19,8 @@ from typing import Any, Final, TypeVar
 from attrs import define, evolve, frozen
 
 from .. import errors
-from ..api import convert
+from ..api import decoding
 from ..api.paging import UpToKnown, newest_first
-from ..api.scalars import http_date
 from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, rows_by_pack, still_listed
 from ..conversations.reader import ConversationRead, Reader
 from ..errors import (
@@ -187,9 +186,9 @@ class Ingest:
             return None
         self._rebuilt.add(pack_id)
         # Several reads may have stored them, in another order than that of the messages.
-        messages = newest_first(convert.stored_message(entry.raw, pack_id) for entry in reversed(owed))[::-1]
+        messages = newest_first(decoding.stored_message(entry.raw, pack_id) for entry in reversed(owed))[::-1]
         unread = frozenset(entry.id for entry in owed if entry.unread)
-        return NewMessages(pack_id, messages, unread, convert.load_status(status), redelivered=again)
+        return NewMessages(pack_id, messages, unread, decoding.load_status(status), redelivered=again)
 
     def record_delivery(self, news: NewMessages, attempt: int = 1) -> None:
         """Count a delivery that is handed over, for the `attempt`-th time."""
@@ -232,7 +231,7 @@ class Ingest:
     async def unread(self) -> UnreadListing:
         """The listing, when every pack of it is owed."""
         listing = await self._reader.unread(tally=self._listings)
-        listed_at = self._server_time()
+        listed_at = None if listing.answered_at is None else listing.answered_at.timestamp()
         rows = {row.pack_id: (row.pack_id, row.count, row.resource) for row in rows_by_pack(listing).values()}
         # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
         owed = [row for row in rows.values() if self.backlog.state(row[0]) is not State.LAGGING]
@@ -251,10 +250,6 @@ class Ingest:
             for pack in self._parked
             if isinstance(pack.error, StillListed) and pack.count and pack.pack_id not in shown and not listing.capped
         ]
-
-    def _server_time(self) -> float | None:
-        """The server's clock when it sent the last answer, in POSIX seconds."""
-        return http_date(self._reader.session.date)
 
     async def look(self, pack: Pack) -> tuple[NewMessages | None, ConversationRead]:
         """Claim a pack, mark and read it, store what it shows; what of that is new."""
@@ -307,8 +302,8 @@ class Ingest:
     async def _store(self, pack: Pack, look: ConversationRead) -> NewMessages | None:
         messages = newest_first({row.id: row for row in reversed(look.messages)}.values())[::-1]
         unread = self._unread(pack, messages)
-        entries = [StoredMessage(row.id, convert.dump_raw(row.raw), row.id in unread) for row in messages]
-        stored = await self._journal.read(pack.pack_id, entries, convert.dump_status(look.status))
+        entries = [StoredMessage(row.id, decoding.dump_raw(row.raw), row.id in unread) for row in messages]
+        stored = await self._journal.read(pack.pack_id, entries, decoding.dump_status(look.status))
         fresh = set(stored.fresh)
         if not fresh:
             return None

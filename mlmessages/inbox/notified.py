@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import define
 
-from ..api import convert
+from ..api import decoding
 from ..api.notifications import Notification
 from ..conversations.reader import Reader
 from ..errors import APIError, AuthError, DecodeError, MessagesError, RateLimited, TransportError, Unauthorized
@@ -163,7 +163,7 @@ class MissingMessageCheck:
         try:
             message = await self._reader.message(id_, tally)
             unread = not message.is_from(self._reader.seller_id)
-            entry = StoredMessage(message.id, convert.dump_raw(message.raw), unread)
+            entry = StoredMessage(message.id, decoding.dump_raw(message.raw), unread)
             news = NewMessages(message.pack_id or "", (message,), frozenset([message.id] if unread else []), None)
             await to_the_end(self._keep(id_, news, entry))
         except (TransportError, RateLimited, AuthError, Unauthorized):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import attrs
 
-from ..api.convert import load_status, message
+from ..api.decoding import load_status, message
 from ..api.json import dump_json, parse_json
 from ..errors import DecodeError
 from ..models import ConversationStatus, Message

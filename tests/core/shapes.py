@@ -10,6 +10,10 @@ from typing import Any
 import attrs
 from hypothesis import strategies as st
 
+from mlmessages.api.calls import Response
+from mlmessages.api.decoding import unread_listing
+from mlmessages.models import UnreadListing
+
 PAYLOADS = Path(__file__).parent.parent / "payloads"
 
 
@@ -26,6 +30,11 @@ def payload(name: str) -> Any:
 def dump(value: Any) -> bytes:
     """JSON as a server sends it."""
     return json.dumps(value).encode()
+
+
+def listing_of(text: bytes, **headers: str) -> UnreadListing:
+    """The unread listing in the answer with this body."""
+    return unread_listing(Response(200, text, headers))
 
 
 def values(model: Any) -> dict[str, Any]:

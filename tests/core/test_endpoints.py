@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.shapes import dump
-from mlmessages.api.calls import Call, Effect, Request
+from mlmessages.api.calls import Call, Effect, Request, Response
 from mlmessages.api.endpoints import Endpoints, Routes, routes
 from mlmessages.models import Message, MessagePage, UnreadListing
 
@@ -65,6 +65,11 @@ CALLS: dict[str, tuple[Ask, str, str, Effect]] = {
 }
 
 
+def answer(value: Any) -> Response:
+    """The answer with this JSON."""
+    return Response(200, dump(value))
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_the_exact_requests_of_both_families(name: str) -> None:
     """Each call sends exactly the documented path and query, `role` and tag included, booleans in lower case."""
@@ -76,13 +81,13 @@ def test_the_exact_requests_of_both_families(name: str) -> None:
 def test_each_call_reads_its_own_kind_of_answer() -> None:
     """A call knows how to read its answer; a page belongs to the pack that was asked for."""
     domestic = BOTH["domestic"]
-    listing = domestic.unread().read(dump({"results": [{"resource": "/packs/5", "count": 2}]}))
+    listing = domestic.unread().read(answer({"results": [{"resource": "/packs/5", "count": 2}]}))
     assert isinstance(listing, UnreadListing)
-    assert domestic.unread_of(5).read(dump({"results": []})).packs == ()
-    page = domestic.page(5, 50, 0, mark=True).read(dump({"messages": [{"id": "a"}]}))
+    assert domestic.unread_of(5).read(answer({"results": []})).packs == ()
+    page = domestic.page(5, 50, 0, mark=True).read(answer({"messages": [{"id": "a"}]}))
     assert isinstance(page, MessagePage)
     assert (page.pack_id, page.messages[0].pack_id) == ("5", "5")
-    assert domestic.message("a").read(dump({"messages": [{"id": "a"}]})) == Message("a")
+    assert domestic.message("a").read(answer({"messages": [{"id": "a"}]})) == Message("a")
 
 
 def test_routes_of_ones_own() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 from cases import case
-from core.shapes import MARK, anything, body, dump
-from mlmessages.api.convert import message, message_page, single_message, unread_listing
+from core.shapes import MARK, anything, body, dump, listing_of
+from mlmessages.api.decoding import message, message_page, single_message
 from mlmessages.errors import DecodeError
 from mlmessages.models import UnreadListing, UnreadPack
 
@@ -20,7 +20,7 @@ def page(text: bytes) -> Any:
     return message_page(text, "1")
 
 
-READERS: dict[str, Callable[[bytes], Any]] = {"page": page, "listing": unread_listing, "message": single_message}
+READERS: dict[str, Callable[[bytes], Any]] = {"page": page, "listing": listing_of, "message": single_message}
 KEY = {"page": "messages", "listing": "results", "message": "messages"}
 
 
@@ -129,7 +129,7 @@ def test_an_answer_of_any_shape_is_read_or_a_decode_error(value: Any) -> None:
 
 def listing(rows: list[Any], **more: Any) -> UnreadListing:
     """Read a listing of `rows`."""
-    return unread_listing(dump({"results": rows, **more}))
+    return listing_of(dump({"results": rows, **more}))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_row_that_names_no_pack_is_told_of_and_the_others_are_there(row: Any, 
 @case("K19")
 def test_the_odd_row_of_an_order_costs_no_conversation() -> None:
     """The sample with a row of an order among packs: two packs, one problem."""
-    read = unread_listing(body("unread_local_with_odd_row"))
+    read = listing_of(body("unread_local_with_odd_row"))
     assert [pack.pack_id for pack in read.packs] == ["2000099900011122", "2000099900011124"]
     assert read.problems == ("results[1].resource: expected the path of a pack, found a text",)
 

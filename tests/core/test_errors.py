@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlmessages import errors
-from mlmessages.api.convert import message_page
+from mlmessages.api.decoding import message_page
 from mlmessages.errors import (
     AnswerLost,
     APIError,
@@ -21,9 +21,11 @@ from mlmessages.errors import (
     DrainStalled,
     Forbidden,
     JournalError,
+    LeaseLost,
     MessagesError,
     NotFound,
     NotSent,
+    PackFailure,
     RateLimited,
     ReauthorizationRequired,
     ServerError,
@@ -31,7 +33,6 @@ from mlmessages.errors import (
     TransportError,
     Unauthorized,
 )
-from mlmessages.models import PackFailure
 
 TREE: dict[type[Exception], type[Exception]] = {
     MessagesError: Exception,
@@ -52,6 +53,7 @@ TREE: dict[type[Exception], type[Exception]] = {
     DrainStalled: MessagesError,
     StillListed: MessagesError,
     JournalError: MessagesError,
+    LeaseLost: JournalError,
 }
 
 REFUSED = Forbidden(403, "forbidden", "Not yours", request_id="req-1", hint="Ask for your own.", retry_after=1.5)
@@ -69,12 +71,14 @@ EXAMPLES: list[MessagesError] = [
     DrainStalled((PackFailure("1", REFUSED), PackFailure("2", NotFound(404)))),
     StillListed("pack 1"),
     JournalError("disk full"),
+    LeaseLost("another process has the seller"),
 ]
 
 
 def test_the_tree_is_the_documented_one() -> None:
     """The classes of `mlmessages.errors` are those of the interface, each under its parent, and no others."""
-    defined = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__}
+    classes = {cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__}
+    defined = {cls for cls in classes if issubclass(cls, BaseException)}
     assert defined == set(TREE)
     assert {cls: cls.__bases__ for cls in TREE} == {cls: (parent,) for cls, parent in TREE.items()}
 

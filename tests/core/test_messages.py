@@ -23,6 +23,7 @@ from core.shapes import (
     documented_message,
     dump,
     get,
+    listing_of,
     paths,
     payload,
     put,
@@ -31,7 +32,7 @@ from core.shapes import (
     values,
 )
 from mlmessages.api import json as json_home
-from mlmessages.api.convert import dump_raw, message, message_page, sent_message, single_message, unread_listing
+from mlmessages.api.decoding import dump_raw, message, message_page, sent_message, single_message
 from mlmessages.api.json import parse_json
 from mlmessages.api.notifications import Notification
 from mlmessages.errors import DecodeError
@@ -141,7 +142,7 @@ def test_the_pack_page_of_pending_messages_field_by_field(parser: str) -> None:
 )
 def test_each_documented_listing_field_by_field(name: str, user_id: str, rows: tuple[Any, ...], parser: str) -> None:
     """Each sample of the unread listing comes out with its user, packs, counts and resources."""
-    listing = unread_listing(body(name))
+    listing = listing_of(body(name))
     assert (listing.user_id, listing.total, listing.capped) == (user_id, None, False)
     assert tuple((row.pack_id, row.count, row.resource) for row in listing.packs) == rows
 
@@ -422,7 +423,7 @@ def test_a_number_out_of_range_is_a_problem_or_none_and_no_exception(number: byt
     page = message_page(b'{"messages": [%s], "paging": {"total": %s}}' % (row, number), "1")
     assert (page.messages[0].client_id, page.paging.total) == (None, None)
     assert page.messages[0].attachments == (Attachment(),)
-    listing = unread_listing(b'{"total": %s, "results": [{"resource": "/packs/1", "count": %s}]}' % (number, number))
+    listing = listing_of(b'{"total": %s, "results": [{"resource": "/packs/1", "count": %s}]}' % (number, number))
     assert (listing.total, listing.packs[0].count) == (None, 0)
 
 

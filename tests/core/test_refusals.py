@@ -379,7 +379,7 @@ RECEIVED = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
         ("Tue, 14 Nov 99999 22:14:20 GMT", None, None),
         ("Mon, 01 Jan 0001 00:00:00 GMT", None, None),
         ("Mon, 01 Jan 0001 00:00:00 +2359", None, None),
-        ("Fri, 31 Dec 9999 23:59:59 -2359", None, 253_402_387_139.0 - RECEIVED),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None, None),
         ("Fri, 31 Dec 9999 23:59:59 GMT", "Mon, 01 Jan 0001 00:00:00 GMT", 252_423_993_599.0),
         ("Tue, 14 Nov 2023 22:14:20 GMT", "Tue, 14 Nov 99999 22:14:13 GMT", 60.0),
         ("Tue, 14 Nov 2023 22:14:20 +999999", None, None),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cases import case
 from core.shapes import dump
-from mlmessages.api.convert import message_page
+from mlmessages.api.decoding import message_page
 from mlmessages.api.paging import PageWalk, UpToKnown, ascending, newest_first
 from mlmessages.errors import DecodeError
 from mlmessages.models import MessagePage

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mlmessages import Limits, Retry, StaticToken, TokenSource
-from mlmessages.api.calls import Call, Effect, Request
+from mlmessages.api.calls import Call, Effect, Request, Response
 from mlmessages.http.pipeline import Pipeline
 from mlmessages.http.transport import Transport
 from mlmessages.testing import Behaviour, Sandbox, on
@@ -54,11 +54,15 @@ async def session_of(
 
 
 def call(effect: Effect = READ, read: Callable[[bytes], Any] = bytes) -> Call[Any]:
-    """One request with that effect, whose answer `read` reads."""
+    """One request with that effect, the body of whose answer `read` reads."""
+
+    def read_body(response: Response) -> Any:
+        return read(response.body)
+
     if effect is WRITE:
-        return Call(Request("/messages/action_guide", WRITE, "POST"), read)
+        return Call(Request("/messages/action_guide", WRITE, "POST"), read_body)
     query = "?tag=post_sale" + ("" if effect is MARK else "&mark_as_read=false")
-    return Call(Request(f"/marketplace/messages/packs/{PACK}{query}", effect), read)
+    return Call(Request(f"/marketplace/messages/packs/{PACK}{query}", effect), read_body)
 
 
 def once(*steps: Any, latency: float = 0.0) -> Sandbox:

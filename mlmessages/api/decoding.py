@@ -1,0 +1,460 @@
+"""Answers to models: the one place that knows cattrs, and how the wire spells the fields of a model.
+
+One function, `_shapes`, says how each model is read. It is used twice. The *strict* readers take plain JSON and raise
+at the first value that is not of a documented type. Then, and only then, the *forgiving* ones read the same JSON
+wrapped in `_Traced`, which knows the path of each value: such a value becomes None and a line in `problems`, and no
+message is dropped for its shape.
+
+cattrs generates the readers of the parts that come seldom. Those of a message and of what comes with every message are
+written out, with positional arguments: that takes half the time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from attrs import evolve, fields, frozen
+from cattrs import Converter
+from cattrs.gen import make_dict_structure_fn, override
+
+from ..errors import DecodeError
+from ..models import (
+    Attachment,
+    ConversationStatus,
+    Message,
+    MessagePage,
+    Moderation,
+    Paging,
+    Resource,
+    UnreadListing,
+    UnreadPack,
+)
+from . import scalars
+from .arguments import ATTACHMENT_ID, PACK_ID
+from .calls import Response
+from .json import dump_json, parse_json
+from .scalars import UNREADABLE, Unexpected, http_date, kind, lenient
+
+T = TypeVar("T")
+_Reader = Callable[[Any], Any]
+_MessageReader = Callable[[Any, Mapping[str, Any], str | None], Message]
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+# -- a value that is read strictly, and one that is read whatever it is ------------------------------------------------
+
+
+def _object(value: Any) -> Any:
+    """An object, or an empty one for null: both have `get`."""
+    if value.__class__ is dict:
+        return value
+    if value is None:
+        return _NOTHING
+    raise Unexpected("expected an object")
+
+
+def _party(value: Any) -> Any:
+    """Who writes or is written to: the flat form may name several [documented]."""
+    if value.__class__ is list:
+        return _object(value[0]) if value else _NOTHING
+    return _object(value)
+
+
+def _array(value: Any) -> Any:
+    return scalars.array(value) or ()
+
+
+@frozen
+class _Readers:
+    """How single values are read: strictly, or the same made forgiving."""
+
+    text: _Reader = scalars.text
+    body: _Reader = scalars.body
+    word: _Reader = scalars.word
+    reason: _Reader = scalars.reason
+    identifier: _Reader = scalars.identifier
+    number: _Reader = scalars.number
+    flag: _Reader = scalars.flag
+    moment: _Reader = scalars.moment
+    object: _Reader = _object
+    party: _Reader = _party
+    array: _Reader = _array
+
+
+class _Traced:
+    """A JSON value with its path, and the list of what could not be read."""
+
+    __slots__ = ("path", "problems", "value")
+
+    def __init__(self, value: Any, path: str, problems: list[str]) -> None:
+        self.value = value
+        self.path = path
+        self.problems = problems
+
+    def get(self, key: str) -> _Traced | None:
+        value = self.value.get(key)
+        return None if value is None else _Traced(value, f"{self.path}.{key}".lstrip("."), self.problems)
+
+    __getitem__ = get
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.value
+
+    def __iter__(self) -> Iterator[_Traced | None]:
+        for i, value in enumerate(self.value):
+            yield None if value is None else _Traced(value, f"{self.path}[{i}]", self.problems)
+
+
+def _forgiving(read: _Reader) -> _Reader:
+    """`read`, for a value that is traced: None and a problem instead of an exception."""
+
+    def read_traced(traced: _Traced | None) -> Any:
+        if traced is None:
+            return read(None)
+        try:
+            value = read(traced.value)
+        except UNREADABLE as error:
+            why = str(error) if isinstance(error, Unexpected) else "not readable"
+            traced.problems.append(f"{traced.path}: {why}, found {kind(traced.value)}")
+            return read(None)
+        return _Traced(value, traced.path, traced.problems) if isinstance(value, (dict, list)) else value
+
+    return read_traced
+
+
+# -- the shapes --------------------------------------------------------------------------------------------------------
+
+
+def _shapes(converter: Converter, read: _Readers, resource: Callable[[Any, Any], Resource]) -> _MessageReader:
+    """Teach `converter` the parts of an answer, made of what `read` reads; return what reads a message.
+
+    `resource` makes one of an id and a name.
+    """
+    text, word, reason, identifier, moment = read.text, read.word, read.reason, read.identifier, read.moment
+    an_object, party, array, body = read.object, read.party, read.array, read.body
+
+    def dated(raw: Any, key: str, alias: str) -> datetime | None:
+        """A date that has two spellings [documented in one, observed in the other]."""
+        value = raw.get(key)
+        return moment(raw.get(alias) if value is None else value)  # type: ignore[no-any-return]
+
+    def moderation(raw: Any) -> Moderation:
+        get = raw.get
+        return Moderation(
+            word(get("status")),
+            reason(get("reason")),
+            reason(get("by")),
+            word(get("source")),
+            dated(raw, "moderation_date", "date_moderated"),
+        )
+
+    def attachment(raw: Any) -> Attachment:
+        get = raw.get
+        return Attachment(
+            text(get("filename")),
+            text(get("original_filename")),
+            text(get("type")),
+            read.number(get("size")),
+            read.flag(get("potential_security_threat")),
+            dated(raw, "creation_date", "date_created"),
+        )
+
+    def message(wire: Any, raw: Mapping[str, Any], pack_id: str | None) -> Message:
+        """`wire`: the row in the spelling of today; `raw`: as it came."""
+        get = wire.get
+        sender, recipient, date = party(get("from")).get, party(get("to")).get, an_object(get("message_date")).get
+        moderated = an_object(get("message_moderation"))
+        # An empty object stands for nothing in the flat form.
+        files = [file for file in map(an_object, array(get("message_attachments"))) if file]
+        named = [item for item in map(an_object, array(get("message_resources"))) if item]
+        resources = tuple([resource(item.get("id"), item.get("name")) for item in named])
+        return Message(
+            identifier(get("id")),
+            text(get("site_id")),
+            identifier(get("client_id")),
+            identifier(sender("user_id")),
+            text(sender("name")),
+            text(sender("email")),
+            identifier(recipient("user_id")),
+            word(get("status")),
+            text(get("subject")),
+            body(get("text")),
+            text(get("text_translated")),
+            moment(date("created")),
+            moment(date("received")),
+            moment(date("available")),
+            moment(date("notified")),
+            moment(date("read")),
+            moderation(moderated) if moderated else None,
+            tuple([attachment(file) for file in files]),
+            resources,
+            _pack_in(resources) if pack_id is None else pack_id,
+            raw,
+            (),
+            _refused_files(raw),
+        )
+
+    def generated(cls: type, **readers: _Reader) -> Callable[[Any, Any], Any]:
+        """What cattrs makes of a class: the fields in `readers` are read, the others keep their default."""
+        overrides: dict[str, Any] = {a.name: override(omit=a.name not in readers) for a in fields(cls)}
+        overrides |= {name: override(struct_hook=_hook(reader)) for name, reader in readers.items()}
+        return make_dict_structure_fn(cls, converter, **overrides)
+
+    status_hook = generated(
+        ConversationStatus,
+        path=text,
+        status=word,
+        substatus=reason,
+        status_date=moment,
+        status_update_allowed=read.flag,
+        shipping_id=identifier,
+    )
+
+    def status(raw: Any, _: Any) -> ConversationStatus:
+        made: ConversationStatus = status_hook(raw, ConversationStatus)
+        claims = [identifier(claim) for claim in (*array(raw.get("claim_ids")), raw.get("claim_id"))]
+        return evolve(made, claim_ids=tuple(dict.fromkeys(claim for claim in claims if claim is not None)))
+
+    paging = generated(Paging, limit=read.number, offset=read.number, total=read.number)
+    converter.register_structure_hook(Paging, paging)
+    converter.register_structure_hook(ConversationStatus, status)
+    return message
+
+
+def _hook(reader: _Reader) -> Callable[[Any, Any], Any]:
+    return lambda value, _: reader(value)
+
+
+def _resource(read: _Readers) -> Callable[[Any, Any], Resource]:
+    return lambda id_, name: Resource(read.identifier(id_), read.text(name))
+
+
+_READERS: Final = _Readers()
+_FORGIVING_READERS: Final = _Readers(**{a.name: _forgiving(getattr(_READERS, a.name)) for a in fields(_Readers)})
+_STRICT: Final = Converter(detailed_validation=False)
+_FORGIVING: Final = Converter(detailed_validation=False)
+# All messages of a conversation name the same pack and seller: `typed`, or the id 1 would be taken for true.
+_strict_message: Final = _shapes(_STRICT, _READERS, lru_cache(maxsize=512, typed=True)(_resource(_READERS)))
+_forgiving_message: Final = _shapes(_FORGIVING, _FORGIVING_READERS, _resource(_FORGIVING_READERS))
+_STRICT.register_unstructure_hook(datetime, datetime.isoformat)
+
+
+def _pack_in(resources: tuple[Resource, ...]) -> str | None:
+    """The pack that a message names; an order that has no pack stands in its place [documented]."""
+    named = {item.name: item.id for item in resources if item.id is not None and PACK_ID.fullmatch(item.id)}
+    return next((named[name] for name in ("packs", "pack", "orders", "order") if name in named), None)
+
+
+def _refused_files(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    found = raw.get("attachments_validations")
+    if found.__class__ is not dict:
+        return ()
+    lists = ((why, names) for why, names in found.items() if isinstance(names, list))
+    return tuple([(name, why) for why, names in lists for name in names if isinstance(name, str)])
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+# The flat form of "one message" that the documentation still prints beside the envelope.
+_FLAT_DATES: Final = {
+    "created": ("date_created", "date"),
+    "received": ("date_received",),
+    "available": ("date_available",),
+    "notified": ("date_notified",),
+    "read": ("date_read",),
+}
+
+
+def _from_flat(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The legacy flat form in the spelling of the others."""
+    dates = {name: raw[key] for name, keys in _FLAT_DATES.items() for key in reversed(keys) if key in raw}
+    # The flat form names the sale in two scalars; a list of resources is what all other forms have.
+    named = {name: raw[key] for name, key in (("id", "resource_id"), ("name", "resource")) if key in raw}
+    return {
+        "message_date": dates,
+        "message_moderation": raw.get("moderation"),
+        "message_attachments": raw.get("attachments"),
+        "message_resources": [named],
+        # A mixture was seen too [integrators' code]: what is spelled as today counts.
+        **{key: value for key, value in raw.items() if value is not None},
+        "id": raw["message_id"],
+    }
+
+
+def message(raw: Any, pack_id: str | None = None, row: int | None = None) -> Message:
+    """Return the message of a JSON object, read from the pack `pack_id`.
+
+    `row` is where it stood in the answer. Raises `DecodeError` where it has no readable id.
+    """
+    if raw.__class__ is not dict:
+        raise _unreadable(f"{'message' if row is None else f'messages[{row}]'}: expected an object, found {kind(raw)}")
+    wire = _from_flat(raw) if raw.get("id") is None and "message_id" in raw else raw
+    id_ = wire.get("id")
+    if (id_.__class__ is not str or not id_ or "\0" in id_) and id_.__class__ is not int:
+        raise _unreadable(f"{'' if row is None else f'messages[{row}].'}id: expected an id, found {kind(id_)}")
+    try:
+        return _strict_message(wire, raw, pack_id)
+    except UNREADABLE:
+        problems: list[str] = []
+        return evolve(_forgiving_message(_Traced(wire, "", problems), raw, pack_id), problems=tuple(problems))
+
+
+def _part(cls: type[T], raw: Any) -> T | None:
+    """A part of an envelope, or None where it is null, absent or unreadable: the messages beside it matter more."""
+    if not isinstance(raw, dict):
+        return None
+    try:
+        return _STRICT.structure(raw, cls)
+    except UNREADABLE:
+        return _FORGIVING.structure(_Traced(raw, "", []), cls)
+
+
+# -- what a journal keeps ----------------------------------------------------------------------------------------------
+
+
+def dump_raw(raw: Mapping[str, Any]) -> bytes:
+    """Return a message's JSON object, to be kept. Raises `DecodeError` where it is nested too deeply to be written."""
+    try:
+        return dump_json(raw)
+    except ValueError as error:
+        raise DecodeError("a message cannot be stored", (str(error),)) from None
+
+
+def stored_message(body: bytes, pack_id: str) -> Message:
+    """Return the message of which `dump_raw` kept the JSON. Raises `DecodeError` where it cannot be read."""
+    return message(_parsed(body), pack_id)
+
+
+def dump_status(status: ConversationStatus | None) -> bytes | None:
+    """Return a conversation's status in the spelling of the wire, to be kept."""
+    return None if status is None else dump_json(_STRICT.unstructure(status))
+
+
+def load_status(body: bytes | None) -> ConversationStatus | None:
+    """Return the status that `dump_status` kept."""
+    return _part(ConversationStatus, parse_json(body)) if body else None
+
+
+# -- the envelopes -----------------------------------------------------------------------------------------------------
+
+
+def _unreadable(problem: str) -> DecodeError:
+    return DecodeError("an answer cannot be read", (problem,))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return parse_json(body)
+    except ValueError as error:  # from None: the parser's own words quote the body
+        why = "nested too deeply" if "deeply" in str(error) else "it is not JSON"
+        raise _unreadable(f"{len(body)} bytes: {why}") from None
+
+
+def envelope(body: bytes, key: str) -> tuple[dict[str, Any], list[Any]]:
+    """Return an answer and its array `key`.
+
+    Raises `DecodeError` where there is no such array: it is never taken for an empty one, because a throttled server
+    answers such things [observed].
+    """
+    value = _parsed(body)
+    if not isinstance(value, dict):
+        raise _unreadable(f"expected an object, found {kind(value)}")
+    rows = value.get(key)
+    if not isinstance(rows, list):
+        raise _unreadable(f"{key}: expected an array, found {kind(rows) if key in value else 'nothing'}")
+    return value, rows
+
+
+def bare_array(body: bytes) -> list[Any]:
+    """Return an answer that is an array without an envelope. Raises `DecodeError` where it is something else."""
+    value = _parsed(body)
+    if not isinstance(value, list):
+        raise _unreadable(f"expected an array, found {kind(value)}")
+    return value
+
+
+_PACK: Final = re.compile(r"(?:^|/)packs?/([0-9]{1,20})(?=[/?#]|\Z)")
+
+
+def unread_listing(answer: Response) -> UnreadListing:
+    """Return the unread query's answer. The pack is the segment after ``packs``, whatever follows it.
+
+    A row that names no pack is left out and told of in `problems`: the conversations beside it matter more.
+    """
+    value, rows = envelope(answer.body, "results")
+    packs, problems = [], []
+    for i, row in enumerate(rows):
+        resource = row.get("resource") if isinstance(row, dict) else None
+        found = _PACK.search(resource) if isinstance(resource, str) else None
+        if found is not None:
+            packs.append(UnreadPack(found[1], lenient(scalars.number, row.get("count")) or 0, resource))
+        elif isinstance(row, dict):
+            problems.append(f"results[{i}].resource: expected the path of a pack, found {kind(resource)}")
+        else:
+            problems.append(f"results[{i}]: expected an object, found {kind(row)}")
+    user_id = lenient(scalars.identifier, value.get("user_id")) or lenient(scalars.identifier, value.get("userId"))
+    total = lenient(scalars.number, value.get("total"))
+    return UnreadListing(user_id, tuple(packs), total, tuple(problems), http_date(answer.headers.get("Date")))
+
+
+def message_page(body: bytes, pack_id: str) -> MessagePage:
+    """Return one page of the conversation `pack_id`."""
+    value, rows = envelope(body, "messages")
+    return MessagePage(
+        pack_id,
+        _part(Paging, value.get("paging")) or Paging(),
+        _part(ConversationStatus, value.get("conversation_status")),
+        tuple([message(row, pack_id, i) for i, row in enumerate(rows)]),
+        lenient(scalars.number, value.get("seller_max_message_length")),
+    )
+
+
+def single_message(body: bytes) -> Message:
+    """Return the message that was asked for by its id: an envelope with one entry, or the legacy flat form."""
+    value = lenient(parse_json, body)
+    if isinstance(value, dict) and "messages" not in value:
+        return message(value)
+    _, rows = envelope(body, "messages")
+    if not rows:
+        raise _unreadable("messages: expected one message, found none")
+    return message(rows[0], None, 0)
+
+
+# -- what a write answers ----------------------------------------------------------------------------------------------
+
+
+def sent_message(body: bytes, pack_id: str, seller_id: str) -> Message:
+    """Return what a POST made: the message, or as little of it as the server tells.
+
+    Only the answer of the action guide is documented, and it says nothing of the sender: that is the seller.
+    """
+    value = _parsed(body)
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    made = message(value, pack_id)
+    return made if made.sender_id is not None else evolve(made, sender_id=seller_id)
+
+
+def uploaded(body: bytes) -> str:
+    """Return the id of an upload."""
+    value = _parsed(body)
+    found = value.get("id") if isinstance(value, dict) else None
+    if isinstance(found, str) and ATTACHMENT_ID.fullmatch(found):
+        return found
+    raise _unreadable(f"id: expected the id of an attachment, found {kind(found)}")
+
+
+def nothing(body: bytes) -> None:
+    """Check that nothing is left of an answer that went to a sink; what is left is no file."""
+    if body:
+        raise DecodeError("the answer is JSON instead of a file")
