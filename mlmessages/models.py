@@ -12,7 +12,28 @@ from typing import Any, Final
 
 from attrs import Attribute, field, frozen
 
-from .errors import PackFailure as PackFailure  # beside the models that hold one
+from .errors import PackFailure
+
+__all__ = [
+    "Attachment",
+    "Conversation",
+    "ConversationStatus",
+    "DrainReport",
+    "InboxReport",
+    "Message",
+    "MessagePage",
+    "Moderation",
+    "PackFailure",
+    "Paging",
+    "Reason",
+    "Reasons",
+    "Resource",
+    "Template",
+    "Token",
+    "UnreadListing",
+    "UnreadPack",
+    "Variable",
+]
 
 
 @frozen

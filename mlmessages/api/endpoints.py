@@ -195,11 +195,15 @@ class Endpoints:
 
     def reasons(self, pack: str) -> Call[Reasons]:
         """The options of the action guide."""
-        return Call(Request(self._target("action_guide", pack=pack)), _body(partial(action_guide.reasons, pack_id=pack)))
+        return Call(
+            Request(self._target("action_guide", pack=pack)), _body(partial(action_guide.reasons, pack_id=pack))
+        )
 
     def caps(self, pack: str) -> Call[dict[str, int]]:
         """How often each option of the action guide may still be used."""
-        return Call(Request(_below(self._target("action_guide", pack=pack), "caps_available")), _body(action_guide.caps))
+        return Call(
+            Request(_below(self._target("action_guide", pack=pack), "caps_available")), _body(action_guide.caps)
+        )
 
     def upload(self, site_id: str, body: Body) -> Call[str]:
         """A file, for a message that is sent within 48 hours."""
