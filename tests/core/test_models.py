@@ -150,7 +150,7 @@ def test_the_fields_of_the_models() -> None:
         "Reasons": "pack_id options plain_send",
         "PackFailure": "pack_id error",
         "DrainReport": "conversations messages listings requests waiting set_aside unseen in_doubt",
-        "Token": "access_token refresh_token expires_at issued_at user_id refresh_issued_at refresh_sent_at",
+        "Token": "access_token refresh_token expires_at issued_at user_id refresh_issued_at refresh_sent_at refresh_refused_at",
     }
 
 
