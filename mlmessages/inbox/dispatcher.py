@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,7 @@ from ..journal.journal import Journal
 from ..journal.store import FailedDelivery
 from .drain import Delivery
 from .ingest import Ingest, NewMessages
+from .notified import CheckBudget
 
 Handler = Callable[[Delivery], Awaitable[object]]
 OnError = Callable[[BaseException, Delivery], object]
@@ -34,23 +37,30 @@ _FOREIGN: Final = tuple(
 
 @frozen
 class Settings:
-    """How a service runs; see `Inbox.run`."""
+    """How a service runs; see `Inbox.run`.
+
+    `interval` is asked before each listing. `slots`: held while the handler has a delivery, by all services that share
+    them. `look_ups`: the share of the request budget for looking messages up; None: one of its own.
+    """
 
     concurrency: int
-    interval: float
+    interval: Callable[[], float]
     attempts: int
     grace: float
-    app_id: str | None
+    app_id: str | None = None
+    slots: asyncio.Semaphore | None = None
+    look_ups: CheckBudget | None = None
+    stops_on_sigterm: bool = True
 
 
 @define(eq=False)
 class _InHand:
-    """A delivery that the handler has."""
+    """A delivery under way. `since`: when the handler got it, by the loop's clock; None: it waits for a slot."""
 
-    task: asyncio.Task[None]
     news: NewMessages
-    since: float
-    warn_at: float
+    task: asyncio.Task[None] | None = None
+    since: float | None = None
+    warn_at: float = math.inf
 
 
 class Dispatcher:
@@ -92,7 +102,7 @@ class Dispatcher:
     @property
     def due(self) -> float | None:
         """When there is something to do although nothing has happened; None: never."""
-        moments = [hand.warn_at for hand in self._in_hand.values()]
+        moments = [hand.warn_at for hand in self._in_hand.values() if hand.since is not None]
         if self._has_room:
             moments += [due for pack_id, due in self._again.items() if pack_id not in self._in_hand]
         return min(moments, default=None)
@@ -104,14 +114,13 @@ class Dispatcher:
     async def fill(self) -> None:
         """Hand over what there is, as far as there is room. Raises `JournalError`."""
         for pack_id, hand in [*self._in_hand.items()]:
-            if hand.task.done():
+            if hand.task is not None and hand.task.done():
                 del self._in_hand[pack_id]
                 hand.task.result()
         while self._has_room and (news := await self._next()) is not None:
-            now = asyncio.get_running_loop().time()
-            task = asyncio.create_task(self._deliver(news))
-            self._in_hand[news.pack_id] = _InHand(task, news, now, now + _HANGS)
-            task.add_done_callback(lambda _: self._changed())
+            hand = self._in_hand[news.pack_id] = _InHand(news)
+            hand.task = asyncio.create_task(self._hand_over(hand))
+            hand.task.add_done_callback(lambda _: self._changed())
         self._warn_of_hanging()
 
     async def _next(self) -> NewMessages | None:
@@ -140,6 +149,13 @@ class Dispatcher:
     def _unburied(self, news: NewMessages) -> NewMessages | None:
         messages = tuple(row for row in news.messages if row.id not in self._buried)
         return evolve(news, messages=messages) if messages else None
+
+    async def _hand_over(self, hand: _InHand) -> None:
+        async with self._settings.slots or nullcontext():
+            hand.since = asyncio.get_running_loop().time()
+            hand.warn_at = hand.since + _HANGS
+            self._changed()  # there is a moment to warn at
+            await self._deliver(hand.news)
 
     async def _deliver(self, news: NewMessages) -> None:
         letter = self._letters.get(news.pack_id)
@@ -212,39 +228,42 @@ class Dispatcher:
     def _warn_of_hanging(self) -> None:
         """Say once which deliveries the handler does not return from, and again when twice the time has passed."""
         now = asyncio.get_running_loop().time()
-        due = [hand for hand in self._in_hand.values() if hand.warn_at <= now]
+        due = [(hand.since, hand) for hand in self._in_hand.values() if hand.since is not None and hand.warn_at <= now]
         if not due:
             return
-        for hand in due:
-            hand.warn_at = now + max(now - hand.since, _HANGS)
-        oldest = min(due, key=lambda hand: hand.since)
+        for since, hand in due:
+            hand.warn_at = now + max(now - since, _HANGS)
+        since, oldest = min(due, key=lambda pair: pair[0])
         _log.warning(
             "the handler has not returned from pack %s for %s; %d of %d deliveries at a time are under way, and the"
             " messages of these packs wait",
             oldest.news.pack_id,
-            timedelta(seconds=round(now - oldest.since)),
+            timedelta(seconds=round(now - since)),
             len(self._in_hand),
             self._settings.concurrency,
         )
 
-    async def end(self) -> None:
+    async def end(self, grace: float) -> None:
         """Give the handler `grace` seconds to finish what it has; what it does not finish comes again."""
         self._ending = True
-        hands = [*self._in_hand.values()]
+        hands = {hand.task: hand for hand in self._in_hand.values() if hand.task is not None}
         self._in_hand.clear()
-        tasks = {hand.task: hand.news for hand in hands}
+        for task, hand in hands.items():
+            if hand.since is None:
+                task.cancel()
         try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=self._settings.grace)
+            if hands:
+                await asyncio.wait(hands, timeout=grace)
         finally:
-            left = [task for task in tasks if not task.done()]
+            left = [task for task in hands if not task.done()]
             for task in left:
                 task.cancel()
             if left:
                 await asyncio.wait(left, timeout=1.0)  # a handler that swallows the cancellation delays nothing
-            for task in left:
-                self._intake.delivery_cut_off(tasks[task])
-        for task in tasks:
+            for task, hand in hands.items():
+                if task in left or task.cancelled():
+                    self._intake.delivery_cut_off(hand.news, begun=hand.since is not None)
+        for task in hands:
             if task.done() and not task.cancelled():
                 task.exception()  # a broken journal raises again where it is needed next
 

@@ -7,19 +7,36 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, Protocol
 
 from ..api.arguments import check_id, check_int, seconds
 from ..api.notifications import Notification
 from ..client import MessagesClient, reader_of
 from ..errors import MessagesError
-from ..journal.journal import Journal, SqlitePlace
+from ..journal.journal import Journal, Place, SqlitePlace
 from ..models import InboxReport, PackFailure
 from .dispatcher import Handler, OnError, Settings
 from .drain import InboxDrain
 from .ingest import Ingest
 from .notified import Doorbell
 from .service import Service
+
+
+class Places(Protocol):
+    """Where the journals of many sellers are kept."""
+
+    def place(self, seller_id: str, settle_time: float) -> Place:
+        """Return the place of one seller's."""
+
+
+def _place(where: str | PathLike[str] | Place | Places, seller_id: str, settle_time: float) -> Place:
+    if isinstance(where, (str, PathLike)):
+        return SqlitePlace(Path(where), seller_id)
+    if hasattr(where, "place"):
+        return where.place(seller_id, settle_time)
+    if not hasattr(where, "enter"):
+        raise ValueError("path must be a path, or a Database")
+    return where
 
 
 class Inbox:
@@ -39,7 +56,7 @@ class Inbox:
     def __init__(
         self,
         client: MessagesClient,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | Place | Places,
         *,
         concurrency: int = 8,
         limit: int = 50,
@@ -55,12 +72,13 @@ class Inbox:
         self._reader = reader
         self._session = reader.session
         self._concurrency = check_int("concurrency", concurrency, 1)
-        self._journal = Journal(SqlitePlace(Path(path), reader.seller_id))
+        settle_time = seconds("settle_time", settle_time, zero=True)
+        self._journal = Journal(_place(path, reader.seller_id, settle_time))
         self._intake = Ingest(
             reader,
             self._journal,
             limit=check_int("limit", limit, 1),
-            settle_time=seconds("settle_time", settle_time, zero=True),
+            settle_time=settle_time,
             park_after=check_int("park_after", park_after, 1),
             verify=verify == "always",
         )
@@ -147,33 +165,15 @@ class Inbox:
         waited for: no connection, a server error, a listing that parked packs fill. Raises `JournalError`, and what
         does not pass: the refusal of a listing or of the token.
         """
-        if not callable(handler):
-            raise ValueError("handler must be callable")
-        if on_error is not None and not callable(on_error):
-            raise ValueError("on_error must be callable")
+        every = seconds("interval", interval)
         settings = Settings(
             self._concurrency,
-            seconds("interval", interval),
+            lambda: every,
             check_int("attempts", attempts, 1),
             seconds("grace", grace, zero=True),
             check_id("app_id", app_id) if app_id is not None else None,
         )
-        self._check_open()
-        with self.drain().held() as drain:
-            self._service = Service(
-                drain=drain,
-                doorbell=self._doorbell,
-                intake=self._intake,
-                journal=self._journal,
-                reader=self._reader,
-                handler=handler,
-                on_error=on_error,
-                settings=settings,
-            )
-            try:
-                await self._service.run()
-            finally:
-                self._service = None
+        await run_service(self, handler, settings, on_error)
 
     async def notify(self, notification: Notification) -> None:
         """Take a notification in: durable on return, and no request is sent here. Raises `JournalError`.
@@ -209,3 +209,41 @@ class Inbox:
         if self._service is not None:
             raise RuntimeError("stop `run` first")
         return await self._journal.retry_dead_letters()
+
+
+async def run_service(inbox: Inbox, handler: Handler, settings: Settings, on_error: OnError | None = None) -> None:
+    """Do what `Inbox.run` does, with settings that many inboxes of one process may share."""
+    if not callable(handler):
+        raise ValueError("handler must be callable")
+    if on_error is not None and not callable(on_error):
+        raise ValueError("on_error must be callable")
+    with inbox.drain().held() as drain:
+        inbox._service = Service(
+            drain=drain,
+            doorbell=inbox._doorbell,
+            intake=inbox._intake,
+            journal=inbox._journal,
+            reader=inbox._reader,
+            handler=handler,
+            on_error=on_error,
+            settings=settings,
+        )
+        try:
+            await inbox._service.run()
+        finally:
+            inbox._service = None
+
+
+def stop_service(inbox: Inbox) -> None:
+    """Make `run_service` stop: it returns when what is in flight is finished, or its grace is over."""
+    if inbox._service is not None:
+        inbox._service.stop()
+
+
+async def reload(inbox: Inbox) -> None:
+    """Take in what others have written to the inbox's journal, and ask for a listing."""
+    if inbox._service is not None:
+        await inbox._service.reload()
+    else:
+        await inbox._intake.reload()
+        inbox._doorbell.ring()

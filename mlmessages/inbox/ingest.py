@@ -126,6 +126,14 @@ class Ingest:
         else:
             self.backlog.restore(pack, State.OPEN)
 
+    async def reload(self) -> None:
+        """Take in what others have written to this journal: what they read late, and packs that are owed again."""
+        for pack_id in await self._journal.undelivered():
+            self._left_over.setdefault(pack_id, False)  # what was handed over already is left out when it is its turn
+        for row in await self._journal.rows():
+            if self.backlog.state(row.pack_id) is None:
+                self._restore(row)
+
     def begin(self) -> None:
         """A drain begins: packs that were parked long enough are tried again."""
         self.backlog.begin()
@@ -203,10 +211,10 @@ class Ingest:
         """The handler of a service failed at it: the service may hand it over again, a drain of this process not."""
         self._failed.update(row.id for row in news.messages)
 
-    def delivery_cut_off(self, news: NewMessages) -> None:
-        """The handler was not given the time to finish: the next run or drain hands it over again."""
+    def delivery_cut_off(self, news: NewMessages, *, begun: bool) -> None:
+        """Hand a delivery over again that the handler did not finish, or did not get, before its service ended."""
         self._handed.difference_update(row.id for row in news.messages)
-        self._left_over[news.pack_id] = True
+        self._left_over[news.pack_id] = begun or news.redelivered
 
     async def acknowledge(self, news: NewMessages) -> None:
         """Take the consumer's acknowledgement: it is on the disk when this returns."""

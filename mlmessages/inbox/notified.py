@@ -20,6 +20,7 @@ from ..conversations.reader import Reader
 from ..errors import APIError, AuthError, DecodeError, MessagesError, RateLimited, TransportError, Unauthorized
 from ..events import ParkEvent, extra
 from ..failpoints import failpoint
+from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import MOST_CHECKS, PendingCheck, StoredMessage, TooManyChecks, Unstorable
@@ -62,7 +63,7 @@ class Doorbell:
             return
         id_ = notification.message_id
         if id_ is None:  # it names a conversation, or something that is not documented: a listing shows what it means
-            self._ring()
+            self.ring()
             return
         taking = asyncio.create_task(self._take(id_))
         self._taking.add(taking)
@@ -80,14 +81,15 @@ class Doorbell:
                 return
         except TooManyChecks:
             self._warn()
-            self._ring()  # the listing shows what it may be about
+            self.ring()  # the listing shows what it may be about
             raise
         failpoint("notified")
         if self.listener is not None:
             self.pending.setdefault(id_, _Check(asyncio.get_running_loop().time() + CHECKED_AFTER))
-        self._ring()
+        self.ring()
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Ask for a listing."""
         self.rung = True
         if self.listener is not None:
             self.listener()
@@ -103,34 +105,62 @@ class Doorbell:
             )
 
 
+class CheckBudget:
+    """The share of the budget of reads for looking messages up: so many requests in a period."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._period = limits.period
+        self._most = max(1, int(limits.reads * _SHARE))
+        self._sent: deque[float] = deque(maxlen=self._most)  # when the last ones were, by the loop's clock
+
+    @property
+    def pace(self) -> float:
+        """Seconds between two requests that keep to the share."""
+        return self._period / self._most
+
+    def opens_in(self, now: float) -> float:
+        """Return the seconds until another request fits, 0 if it does now."""
+        if len(self._sent) < self._most:
+            return 0.0
+        return max(self._sent[0] + self._period - now, 0.0)
+
+    def spend(self, now: float, requests: int) -> None:
+        """Count requests that were sent."""
+        self._sent.extend([now] * requests)
+
+
 class MissingMessageCheck:
     """The checksum: looks each notified message up that no listing has led to."""
 
     def __init__(
-        self, doorbell: Doorbell, journal: Journal, intake: Ingest, reader: Reader, changed: Callable[[], None]
+        self,
+        doorbell: Doorbell,
+        journal: Journal,
+        intake: Ingest,
+        reader: Reader,
+        *,
+        budget: CheckBudget | None,
+        changed: Callable[[], None],
     ) -> None:
         self._changed = changed
         self._pending = doorbell.pending
         self._journal = journal
         self._intake = intake
         self._reader = reader
-        limits = reader.session.limits
-        self._period = limits.period
-        self._most = max(1, int(limits.reads * _SHARE))  # requests in a period
-        self._sent: deque[float] = deque(maxlen=self._most)  # when the last ones were
+        self.budget: Final = budget or CheckBudget(reader.session.limits)
 
-    @property
-    def pace(self) -> float:
-        """Seconds between two requests that keep to the share of the budget."""
-        return self._period / self._most
+    async def load(self) -> None:
+        """Take up the checks that are in the journal and not in memory."""
+        now = asyncio.get_running_loop().time()
+        for check in await self._journal.pending_checks():
+            if not check.parked:  # at the most the longest: a wall clock that jumped must not make it wait for ever
+                wait = min(check.wait, _wait_after(_TRIES))
+                self._pending.setdefault(check.message_id, _Check(now + wait, check.tries))
 
     async def run(self) -> None:
-        """For ever. Raises `JournalError`."""
+        """Look for ever. Raises `JournalError`."""
         loop = asyncio.get_running_loop()
-        for notice in await self._journal.pending_checks():
-            if not notice.parked:  # at the most the longest: a wall clock that jumped must not make it wait for ever
-                wait = min(notice.wait, _wait_after(_TRIES))
-                self._pending.setdefault(notice.message_id, _Check(loop.time() + wait, notice.tries))
+        await self.load()
         forgotten_at = float("-inf")
         while True:
             if loop.time() - forgotten_at >= _FORGOTTEN_EVERY:
@@ -140,12 +170,7 @@ class MissingMessageCheck:
             now = loop.time()
             # What is notified meanwhile is not due before this is over.
             wait = min([CHECKED_AFTER, *(check.due - now for check in self._pending.values())])
-            await asyncio.sleep(max(wait, self._budget_opens_in(now) if wait <= 0 else 0.0))
-
-    def _budget_opens_in(self, now: float) -> float:
-        if len(self._sent) < self._most:
-            return 0.0
-        return max(self._sent[0] + self._period - now, 0.0)
+            await asyncio.sleep(max(wait, self.budget.opens_in(now) if wait <= 0 else 0.0))
 
     async def _check(self, now: float) -> None:
         """Strike off what is known by now; look one of the others up."""
@@ -155,7 +180,8 @@ class MissingMessageCheck:
         for id_ in await self._journal.settle_checks(due):
             self._pending.pop(id_, None)
         missing = next((id_ for id_ in due if id_ in self._pending), None)
-        if missing is not None and not self._budget_opens_in(now):
+        if missing is not None and not self.budget.opens_in(now):
+            self.budget.spend(now, 1)  # before it is sent: others may share the budget
             await self._look_up(missing, self._pending[missing])
 
     async def _look_up(self, id_: str, check: _Check) -> None:
@@ -171,7 +197,7 @@ class MissingMessageCheck:
         except (APIError, DecodeError, Unstorable) as error:
             await self._again(id_, check, error)
         finally:
-            self._sent.extend([asyncio.get_running_loop().time()] * tally.requests)
+            self.budget.spend(asyncio.get_running_loop().time(), max(tally.requests - 1, 0))  # its retries
             self._intake.count(tally)
 
     async def _keep(self, id_: str, news: NewMessages, entry: StoredMessage) -> None:

@@ -12,14 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Final
 
 from ..conversations.backlog import Step
 from ..conversations.drain_loop import DrainLoop
 from ..conversations.reader import ConversationRead, Reader
-from ..errors import DecodeError, JournalError, MessagesError, RateLimited, ServerError, TransportError
+from ..errors import DecodeError, JournalError, LeaseLost, MessagesError, RateLimited, ServerError, TransportError
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import TooManyChecks
@@ -62,7 +62,9 @@ class Service:
         self._deliveries = Dispatcher(
             intake, journal, handler=handler, on_error=on_error, settings=settings, changed=self._wake
         )
-        self._checks = MissingMessageCheck(doorbell, journal, intake, reader, self._wake)
+        self._checks = MissingMessageCheck(
+            doorbell, journal, intake, reader, budget=settings.look_ups, changed=self._wake
+        )
         self._waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
@@ -82,17 +84,18 @@ class Service:
         loops: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            with _on_sigterm(self.stop):
+            with _on_sigterm(self.stop) if self._settings.stops_on_sigterm else nullcontext():
                 await self._deliveries.load()
                 loops += [asyncio.create_task(self._read()), asyncio.create_task(self._checks.run())]
                 if self._settings.app_id is not None:
                     loops.append(asyncio.create_task(self._take_missed(self._settings.app_id)))
                 await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
                 failed = [task for task in loops if task.done() and not task.cancelled()]
-                await self._end(loops)
+                lost = any(isinstance(task.exception(), LeaseLost) for task in failed)
+                await self._end(loops, 0.0 if lost else self._settings.grace)
         finally:
             stopped.cancel()
-            await self._end(loops)
+            await self._end(loops, self._settings.grace)
         for task in failed:
             task.result()
 
@@ -105,7 +108,13 @@ class Service:
         self.stop()
         await self._over.wait()
 
-    async def _end(self, loops: list[asyncio.Task[None]]) -> None:
+    async def reload(self) -> None:
+        """Take in what others have written to this journal, and ask for a listing."""
+        await self._intake.reload()
+        await self._checks.load()
+        self._doorbell.ring()
+
+    async def _end(self, loops: list[asyncio.Task[None]], grace: float) -> None:
         if self._over.is_set():
             return
         self._rounds.close()
@@ -115,7 +124,7 @@ class Service:
             task.cancel()
         try:
             await asyncio.gather(*under_way, return_exceptions=True)
-            await asyncio.gather(self._deliveries.end(), self._drain.aclose())
+            await asyncio.gather(self._deliveries.end(grace), self._drain.aclose())
         finally:
             self._doorbell.pending.clear()  # they are in the journal
             self._over.set()
@@ -199,7 +208,7 @@ class Service:
             self._tell_stalled(step is Step.STALLED)
         if step is Step.END:
             self._intake.forget_done()
-        if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval):
+        if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval()):
             self._wanted = True
             if over:
                 self._intake.begin()
@@ -214,7 +223,7 @@ class Service:
             return None
         if self._wanted:
             return self._listed_at + self._pace
-        periodic = self._listed_at + self._settings.interval
+        periodic = self._listed_at + self._settings.interval()
         return periodic if self._next_look is None else min(self._next_look, periodic)
 
     @property
@@ -265,7 +274,7 @@ class Service:
                     if notification.user_id in (None, seller_id):
                         await self._doorbell.take(notification)
                     if tally.requests > taken:
-                        await asyncio.sleep((tally.requests - taken) * self._checks.pace)
+                        await asyncio.sleep((tally.requests - taken) * self._checks.budget.pace)
                         taken = tally.requests
         finally:
             self._intake.count(tally)
