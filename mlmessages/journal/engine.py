@@ -1,22 +1,23 @@
-"""The thread in front of a store: what comes together is committed together, off the event loop."""
+"""Group commit: what comes together is committed together, in the store's own thread."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from attrs import define
 
 from ..errors import JournalError, LeaseLost
 from ..failpoints import failpoint
-from .store import Disconnected, Seat, Store, Unstorable
+from .store import Conflict, Disconnected, Seat, Store, Unstorable
+from .thread import EngineThread, explained
 
 T = TypeVar("T")
 _MOST_KEPT: Final = 64 << 20  # bytes of facts that wait for a connection
 _FIRST_RETRY: Final = 0.25  # seconds until a broken connection is tried again; doubled each time
 _LONGEST_RETRY: Final = 5.0
+_CONFLICTS: Final = 3  # times that a transaction is repeated which the engine could not order with another's
 
 
 @define(eq=False)
@@ -24,7 +25,7 @@ class _Unit:
     """A unit of work that waits for the next transaction."""
 
     seat: Seat | None
-    work: Callable[[Store, bool], Any]  # is told whether the seat is held
+    work: Callable[[Any, bool], Any]  # is told whether the seat is held
     decision: bool
     size: int
     done: asyncio.Future[Any]
@@ -38,39 +39,29 @@ class Engine:
     """
 
     def __init__(self, open_store: Callable[[], Store], name: str = "mlmessages-journal") -> None:
-        self._open_store = open_store
-        self._name = name
-        self._store: Store | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread = EngineThread(open_store, name)
         self._queue: list[_Unit] = []
         self._flushing: asyncio.Task[None] | None = None
         self._closing = False
-        self.breaks = 0  # how often the connection broke: what was decided before is to be read again
 
     @property
     def is_open(self) -> bool:
         """True between `open` and `close`."""
-        return self._thread is not None
+        return self._thread.is_open
+
+    @property
+    def breaks(self) -> int:
+        """How often the connection broke: what was decided just before is unknown, and to be read again."""
+        return self._thread.breaks
 
     async def open(self) -> None:
         """Start the thread and open the store in it. Raises `JournalError`."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix=self._name)
-        try:
-            await asyncio.get_running_loop().run_in_executor(thread, self._make)
-        except BaseException:
-            thread.shutdown(wait=True)
-            if self._store is not None:  # cancelled meanwhile
-                self._store.close()
-                self._store = None
-            raise
-        self._thread, self._closing = thread, False
-
-    def _make(self) -> None:
-        self._store = self._open_store()
+        await self._thread.open()
+        self._closing = False
 
     async def close(self) -> None:
         """Commit what was begun, overwrite what was forgotten, end the thread. Raises `JournalError`."""
-        if self._thread is None or self._store is None:
+        if not self._thread.is_open:
             return
         self._closing = True
         try:
@@ -78,37 +69,20 @@ class Engine:
                 await asyncio.shield(self._flushing)
             await self.ask(lambda store: store.purge())
         finally:
-            thread, store = self._thread, self._store
-            self._thread = self._store = None
-            try:
-                await asyncio.get_running_loop().run_in_executor(thread, store.close)
-            finally:
-                thread.shutdown(wait=True)
+            await self._thread.close()
 
-    async def ask(self, work: Callable[[Store], T]) -> T:
+    async def ask(self, work: Callable[[Any], T]) -> T:
         """Run `work`, which writes nothing, outside of the transactions. Raises `JournalError`."""
-        try:
-            return await self._call(lambda store: _explained(store, work))
-        except Disconnected:
-            self.breaks += 1
-            raise
+        return await self._thread.call(work)
 
-    async def write(
-        self,
-        seat: Seat | None,
-        work: Callable[[Store, bool], T],
-        *,
-        decision: bool,
-        size: int = 0,
-    ) -> T:
+    async def write(self, seat: Seat | None, work: Callable[[Any, bool], T], *, decision: bool, size: int = 0) -> T:
         """Run `work` in the next transaction; return its result when that is durable.
 
         A caller that is cancelled meanwhile changes nothing about it. A `decision` for a `seat` that is not held raises
-        `LeaseLost`; without a seat it is not fenced. A fact, which is no decision, is said again where
-        the connection broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. Raises
-        `JournalError`.
+        `LeaseLost`; without a seat it is not fenced. A fact, which is no decision, is said again where the connection
+        broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. Raises `JournalError`.
         """
-        if self._thread is None:
+        if not self._thread.is_open:
             raise JournalError("the journal is closed")
         unit = _Unit(seat, work, decision, size, asyncio.get_running_loop().create_future())
         self._queue.append(unit)
@@ -123,16 +97,15 @@ class Engine:
             while self._queue:
                 units, self._queue = self._queue, []
                 try:
-                    results: Sequence[Any] = await self._call(lambda store, units=units: _commit(store, units))  # type: ignore[misc]
+                    results: Sequence[Any] = await self._thread.call(lambda store, units=units: _commit(store, units))  # type: ignore[misc]
                 except Exception as error:
                     results = [error] * len(units)
-                again = self._keep_facts(units, results)
+                again = self._said_again(units, results)
                 for unit, result in zip(units, results, strict=True):
                     if unit not in again:
                         _tell(unit, result)
-                if any(isinstance(result, Disconnected) for result in results):
-                    self.breaks += 1
-                    self._queue[:0] = again
+                self._queue[:0] = again
+                if again:
                     await asyncio.sleep(retry)
                     retry = min(retry * 2, _LONGEST_RETRY)
                 else:
@@ -140,8 +113,8 @@ class Engine:
         finally:
             self._flushing = None
 
-    def _keep_facts(self, units: Sequence[_Unit], results: Sequence[Any]) -> list[_Unit]:
-        """Return the facts that a broken connection may have swallowed: they may be said twice, so they are."""
+    def _said_again(self, units: Sequence[_Unit], results: Sequence[Any]) -> list[_Unit]:
+        """Return the facts that a broken connection may have swallowed."""
         kept: list[_Unit] = []
         room = _MOST_KEPT
         for unit, result in zip(units, results, strict=True):
@@ -149,18 +122,6 @@ class Engine:
                 room -= unit.size
                 kept.append(unit)
         return kept
-
-    async def _call(self, work: Callable[[Store], T]) -> T:
-        if self._thread is None or self._store is None:
-            raise JournalError("the journal is closed")
-        loop = asyncio.get_running_loop()
-        store = self._store
-        call = loop.run_in_executor(self._thread, work, store)
-        if store.patience is None:
-            return await call
-        watchdog = loop.call_later(store.patience, store.interrupt)
-        call.add_done_callback(lambda _: watchdog.cancel())
-        return await call
 
 
 def _tell(unit: _Unit, result: Any) -> None:
@@ -179,7 +140,7 @@ def _commit(store: Store, units: Sequence[_Unit]) -> list[Any]:
     Where the engine cannot hold a value of one of them, each is committed alone, and that one has failed.
     """
     try:
-        return _transaction(store, units)
+        return _ordered(store, units)
     except Unstorable:
         if len(units) == 1:
             raise
@@ -188,10 +149,19 @@ def _commit(store: Store, units: Sequence[_Unit]) -> list[Any]:
 
 def _alone(store: Store, unit: _Unit) -> Any:
     try:
-        [result] = _transaction(store, [unit])
+        [result] = _ordered(store, [unit])
     except Exception as error:
         return error
     return result
+
+
+def _ordered(store: Store, units: Sequence[_Unit]) -> list[Any]:
+    for _ in range(_CONFLICTS):
+        try:
+            return _transaction(store, units)
+        except Conflict:
+            continue
+    return _transaction(store, units)
 
 
 def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
@@ -206,7 +176,7 @@ def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
         return [results[n] for n in range(len(units))]
 
     try:
-        done = _explained(store, work)
+        done = explained(store, work)
     except BaseException:
         store.rollback()
         raise
@@ -223,17 +193,7 @@ def _run(store: Store, unit: _Unit, *, held: bool) -> Any:
         return LeaseLost(f"another worker has taken seller {unit.seat.seller_id} over: nothing more is decided here")
     try:
         return unit.work(store, held)
+    except (Conflict, Disconnected, Unstorable):
+        raise
     except JournalError as error:  # the store's own refusal, which leaves nothing half written: the others go on
         return error
-
-
-def _explained(store: Store, work: Callable[[Store], T]) -> T:
-    try:
-        return work(store)
-    except JournalError:
-        raise
-    except Exception as error:
-        explained = store.explain(error)
-        if explained is None:
-            raise
-        raise explained from None

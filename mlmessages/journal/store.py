@@ -31,6 +31,10 @@ class TooManyChecks(JournalError):
     """There are `MOST_CHECKS` unknown messages that notifications named: no more are written down."""
 
 
+class Conflict(JournalError):
+    """The engine could not order a transaction with another process's: nothing of it happened, and it is repeated."""
+
+
 class Disconnected(JournalError):
     """The connection to the engine broke: whether the last commit was executed is unknown."""
 
@@ -127,8 +131,7 @@ class Store(Protocol):
     that counts: the transaction goes on without it.
     """
 
-    patience: float | None
-    """Seconds after which a call is cut off by `interrupt`, from another thread; None: never."""
+    patience: float | None  # seconds after which a call is cut off by `interrupt`, from another thread; None: never
 
     def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
         """Begin a transaction; return those of `seats` that are held, and stay held until it ends."""

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from attrs import define
 
 from mlmessages.journal.store import Seat, SharedStore, Store, StoredMessage, Taken
 
 SELLER = "700100200"
+# Workers: an id for each process start.
+ONE, TWO, THREE, DEAD = (str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in ("one", "two", "three", "dead"))
+NAMES = {ONE: "host-one", TWO: "host-two", THREE: "host-three"}
 SEAT = Seat(SELLER)
 
 
-@define
 class Clock:
-    """The clock of an engine, in seconds."""
+    """The clock of an engine, in seconds; `told` hears of every change."""
 
-    now: float = 1_700_000_000.0
+    def __init__(self) -> None:
+        self._now = 1_700_000_000.0
+        self.told: Callable[[float], object] = lambda _: None
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        self.told(now)
 
     def __call__(self) -> float:
         return self.now
@@ -47,6 +59,6 @@ def taken(store: SharedStore, worker: str, *, lease: float = LEASE, seller_id: s
     """The seat of a seller, taken by a worker that begins now."""
     with whole(store):
         store.add_seller(seller_id)
-        store.register(worker, f"host-{worker}", lease)
+        store.register(worker, NAMES[worker], lease)
         [found] = store.take(worker, 1, settle_time=SETTLE, second_look=SECOND_LOOK, seller_id=seller_id)
     return found

@@ -6,7 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from journal.stores import LEASE, SECOND_LOOK, SELLER, SETTLE, Clock, entry, taken, whole
+from journal.stores import (
+    DEAD,
+    LEASE,
+    ONE,
+    SECOND_LOOK,
+    SELLER,
+    SETTLE,
+    THREE,
+    TWO,
+    Clock,
+    entry,
+    taken,
+    whole,
+)
 from mlmessages.journal.store import Held, Seat, SharedStore
 
 Stores = Callable[[], SharedStore]
@@ -15,33 +28,33 @@ Stores = Callable[[], SharedStore]
 def test_a_seat_has_one_holder_until_its_lease_ends(shared: Stores, clock: Clock) -> None:
     """A second worker gets nothing, and is told who holds it; when the lease has ended, it takes over."""
     one, two = shared(), shared()
-    first = taken(one, "one").seat
+    first = taken(one, ONE).seat
     with whole(two):
-        two.register("two", "host-two", LEASE)
-        assert two.take("two", 5, settle_time=SETTLE, second_look=SECOND_LOOK) == []
+        two.register(TWO, "host-two", LEASE)
+        assert two.take(TWO, 5, settle_time=SETTLE, second_look=SECOND_LOOK) == []
         assert two.holder(SELLER) == "host-one"
     clock.now += LEASE - 1
     with whole(one):
-        assert one.renew("one", LEASE)
+        assert one.renew(ONE, LEASE)
     clock.now += LEASE - 1
     with whole(two):
-        assert two.take("two", 5, settle_time=SETTLE, second_look=SECOND_LOOK) == []
+        assert two.take(TWO, 5, settle_time=SETTLE, second_look=SECOND_LOOK) == []
     clock.now += 2
     with whole(two):
-        [second] = two.take("two", 5, settle_time=SETTLE, second_look=SECOND_LOOK)
-        assert two.renew("two", LEASE)
+        [second] = two.take(TWO, 5, settle_time=SETTLE, second_look=SECOND_LOOK)
+        assert two.renew(TWO, LEASE)
         assert two.holder(SELLER) == "host-two"
     assert (second.seat.no, second.seat.epoch) == (first.no, first.epoch + 1)
-    assert one.seats("one") == []
-    assert two.seats("two") == [Held(second.seat, 0)]
+    assert one.seats(ONE) == []
+    assert two.seats(TWO) == [Held(second.seat, 0)]
 
 
 def test_a_worker_that_lost_its_seat_decides_nothing(shared: Stores, clock: Clock) -> None:
     """Its seat is not among those that a transaction holds; that of its successor is."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     clock.now += LEASE + 1
-    new = taken(two, "two").seat
+    new = taken(two, TWO).seat
     with whole(one, old, new) as held:
         assert held == {new}
     with whole(two, old) as held:
@@ -53,12 +66,12 @@ def test_a_worker_that_lost_its_seat_decides_nothing(shared: Stores, clock: Cloc
 def test_a_takeover_opens_what_was_claimed_and_waits_from_the_end_of_the_lease(shared: Stores, clock: Clock) -> None:
     """Of unknown outcome, `settle_time` after the old lease's end; after an outage of an hour nothing waits."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     with whole(one, old):
         one.listed(old, [(p, 1, None) for p in "123"], 1.0)
         one.claim(old, "1")
     clock.now += LEASE + 20
-    new = taken(two, "two")
+    new = taken(two, TWO)
     assert new.reopened == 1
     rows = {row.pack_id: row for row in two.rows(new.seat)}
     assert (rows["1"].state, rows["1"].outcome_unknown) == ("open", True)
@@ -67,7 +80,7 @@ def test_a_takeover_opens_what_was_claimed_and_waits_from_the_end_of_the_lease(s
     with whole(two, new.seat):
         two.claim(new.seat, "2")
     clock.now += 3600
-    third = taken(one, "three")
+    third = taken(one, THREE)
     assert third.reopened == 1
     assert {row.pack_id: row.wait for row in one.rows(third.seat)} == {"1": 0, "2": 0, "3": 0}
 
@@ -75,12 +88,12 @@ def test_a_takeover_opens_what_was_claimed_and_waits_from_the_end_of_the_lease(s
 def test_what_was_claimed_at_a_takeover_gets_a_second_look(shared: Stores, clock: Clock) -> None:
     """Read once, it stays owed until a quarter of an hour after the takeover; read twice, it is done."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     with whole(one, old):
         one.listed(old, [("1", 1, None)], 1.0)
         one.claim(old, "1")
     clock.now += LEASE + SETTLE
-    new = taken(two, "two").seat
+    new = taken(two, TWO).seat
     with whole(two, new):
         two.claim(new, "1")
         stored = two.read(new, "1", [entry("a")], None, held=True)
@@ -98,12 +111,12 @@ def test_what_was_claimed_at_a_takeover_gets_a_second_look(shared: Stores, clock
 def test_a_late_answer_adds_and_decides_nothing(shared: Stores, clock: Clock) -> None:
     """What a worker without the seat has read is stored and rings; the claim of its successor stands."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     with whole(one, old):
         one.listed(old, [("1", 1, None)], 1.0)
         one.claim(old, "1")
     clock.now += LEASE + SETTLE
-    new = taken(two, "two").seat
+    new = taken(two, TWO).seat
     with whole(two, new):
         two.claim(new, "1")
     with whole(one, old) as held:
@@ -111,7 +124,7 @@ def test_a_late_answer_adds_and_decides_nothing(shared: Stores, clock: Clock) ->
     [row] = two.rows(new)
     assert (row.state, row.outcome_unknown) == ("issued", True)
     assert two.undelivered(new) == ["1"]
-    assert [held.rings for held in two.seats("two")] == [1]
+    assert [held.rings for held in two.seats(TWO)] == [1]
     with whole(two, new):
         assert two.read(new, "1", [entry("late"), entry("more")], None, held=True).fresh == ["more"]
 
@@ -119,12 +132,12 @@ def test_a_late_answer_adds_and_decides_nothing(shared: Stores, clock: Clock) ->
 def test_every_fact_of_another_rings(shared: Stores, clock: Clock) -> None:
     """A read, a found message, an acknowledgement, a notification: the holder hears of each, and of none of its own."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     clock.now += LEASE + 1
-    new = taken(two, "two").seat
+    new = taken(two, TWO).seat
 
     def rings() -> int:
-        [seat] = two.seats("two")
+        [seat] = two.seats(TWO)
         return seat.rings
 
     with whole(two, new):
@@ -151,44 +164,44 @@ def test_every_fact_of_another_rings(shared: Stores, clock: Clock) -> None:
 def test_a_seat_that_is_given_back_is_free_at_once(shared: Stores, clock: Clock) -> None:
     """Only in its own epoch and by its holder: a release that comes late frees nothing."""
     one, two = shared(), shared()
-    old = taken(one, "one").seat
+    old = taken(one, ONE).seat
     with whole(one):
-        one.release("two", old)
+        one.release(TWO, old)
         assert one.holder(SELLER) == "host-one"
-        one.release("one", old)
+        one.release(ONE, old)
         assert one.holder(SELLER) is None
-    new = taken(two, "two").seat
+    new = taken(two, TWO).seat
     assert new.epoch == old.epoch + 1
     with whole(one):
-        one.release("one", old)
-        one.release("one", new)
+        one.release(ONE, old)
+        one.release(ONE, new)
         assert one.holder(SELLER) == "host-two"
 
 
 def test_a_worker_that_ends_frees_its_seats_and_one_that_is_unknown_is_told(shared: Stores) -> None:
     """`retire` ends the lease at this moment; `renew` of a worker without a row says so."""
     one, two = shared(), shared()
-    taken(one, "one")
+    taken(one, ONE)
     with whole(one):
-        one.retire("one")
-        assert not one.renew("never registered", LEASE)
+        one.retire(ONE)
+        assert not one.renew(DEAD, LEASE)
         assert one.holder(SELLER) is None
-    assert taken(two, "two").seat.epoch == 2
+    assert taken(two, TWO).seat.epoch == 2
 
 
 def test_free_seats_are_taken_those_first_that_were_not_listed_for_longest(shared: Stores, clock: Clock) -> None:
     """As many as asked for; sellers and live workers are counted."""
     one = shared()
     with whole(one):
-        one.register("one", "host", LEASE)
-        one.register("two", "host", LEASE)
-        one.register("dead", "host", 0.0)
+        one.register(ONE, "host", LEASE)
+        one.register(TWO, "host", LEASE)
+        one.register(DEAD, "host", 0.0)
         for seller in ("1", "2", "3", "4"):
             one.add_seller(seller)
             one.add_seller(seller)  # once more is nothing
     with whole(one):
         assert one.count() == (4, 2)
-        seats = [held.seat for held in one.take("one", 9, settle_time=SETTLE, second_look=SECOND_LOOK)]
+        seats = [held.seat for held in one.take(ONE, 9, settle_time=SETTLE, second_look=SECOND_LOOK)]
     assert [seat.seller_id for seat in seats] == ["1", "2", "3", "4"]
     for seat in (seats[0], seats[2]):
         clock.now += 1
@@ -196,12 +209,12 @@ def test_free_seats_are_taken_those_first_that_were_not_listed_for_longest(share
             one.listed(seat, [], None)
     with whole(one):
         for seat in seats:
-            one.release("one", seat)
+            one.release(ONE, seat)
     with whole(one):
-        some = one.take("two", 3, settle_time=SETTLE, second_look=SECOND_LOOK)
+        some = one.take(TWO, 3, settle_time=SETTLE, second_look=SECOND_LOOK)
     assert [each.seat.seller_id for each in some] == ["2", "4", "1"]
     with whole(one):
-        last = one.take("one", 3, settle_time=SETTLE, second_look=SECOND_LOOK)
+        last = one.take(ONE, 3, settle_time=SETTLE, second_look=SECOND_LOOK)
     assert [each.seat.seller_id for each in last] == ["3"]
 
 
@@ -209,10 +222,10 @@ def test_sellers_share_nothing(shared: Stores) -> None:
     """The same ids for two sellers: each has packs, bodies, checks and names of its own."""
     one = shared()
     with whole(one):
-        one.register("one", "host", LEASE)
+        one.register(ONE, "host", LEASE)
         for seller in ("1", "2"):
             one.add_seller(seller)
-        first, second = [t.seat for t in one.take("one", 2, settle_time=SETTLE, second_look=SECOND_LOOK)]
+        first, second = [t.seat for t in one.take(ONE, 2, settle_time=SETTLE, second_look=SECOND_LOOK)]
 
     def fill(seat: Seat) -> None:
         one.listed(seat, [("7", 1, None)], 1.0)

@@ -1,0 +1,102 @@
+"""A thread for what blocks: an engine's calls run in it one after the other, and a silent one is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+from ..errors import JournalError
+from .store import Disconnected
+
+T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """What lives in such a thread."""
+
+    patience: float | None  # seconds after which a call is cut off by `interrupt`, from another thread; None: never
+
+    def close(self) -> None:
+        """Give the engine back."""
+
+    def interrupt(self) -> None:
+        """Make the call that is under way in the thread fail."""
+
+    def explain(self, error: Exception) -> JournalError | None:
+        """Translate what a call raised; None: it is a bug."""
+
+
+B = TypeVar("B", bound=Blocking)
+
+
+class EngineThread(Generic[B]):
+    """A thread that makes one `Blocking` thing and then runs calls on it."""
+
+    def __init__(self, make: Callable[[], B], name: str) -> None:
+        self._make = make
+        self._name = name
+        self._made: B | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self.breaks = 0  # how often its connection broke: what was read before may be wrong
+
+    @property
+    def is_open(self) -> bool:
+        """True between `open` and `close`."""
+        return self._thread is not None
+
+    async def open(self) -> None:
+        """Start the thread, and make what lives in it. Raises `JournalError`."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix=self._name)
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self._open)
+        except BaseException:
+            thread.shutdown(wait=True)
+            if self._made is not None:  # cancelled meanwhile
+                self._made.close()
+                self._made = None
+            raise
+        self._thread = thread
+
+    def _open(self) -> None:
+        self._made = self._make()
+
+    async def close(self) -> None:
+        """Close what lives in the thread, after what was called before, and end the thread."""
+        thread, made = self._thread, self._made
+        self._thread = self._made = None
+        if thread is None or made is None:
+            return
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, made.close)
+        finally:
+            thread.shutdown(wait=True)
+
+    async def call(self, work: Callable[[B], T]) -> T:
+        """Run `work` in the thread. What it raises is explained; `JournalError` if the thread has ended."""
+        if self._thread is None or self._made is None:
+            raise JournalError("the journal is closed")
+        loop, made = asyncio.get_running_loop(), self._made
+        call: asyncio.Future[T] = loop.run_in_executor(self._thread, explained, made, work)
+        if made.patience is not None:
+            watchdog = loop.call_later(made.patience, made.interrupt)
+            call.add_done_callback(lambda _: watchdog.cancel())
+        try:
+            return await call
+        except Disconnected:
+            self.breaks += 1
+            raise
+
+
+def explained(made: Any, work: Callable[[Any], T]) -> T:
+    """Run `work`; what an engine raises becomes a `JournalError`."""
+    try:
+        return work(made)
+    except JournalError:
+        raise
+    except Exception as error:
+        meaning = made.explain(error)
+        if meaning is None:
+            raise
+        raise meaning from None

@@ -1,0 +1,226 @@
+"""One connection: transactions in one round trip, and what its errors mean. It blocks; each has a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors as sql_errors
+from psycopg import pq
+
+from ..errors import JournalError
+from ..journal.store import Conflict, Disconnected, Unstorable
+from ..journal.thread import EngineThread
+from . import statements
+from .address import Address, is_this_machine
+
+Row = tuple[Any, ...]
+Statement = tuple[str, Mapping[str, Any]]
+OLDEST_SERVER: Final = 150000
+_SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,50}")
+
+
+def check_schema(name: str) -> str:
+    """Return `name` if it can be a schema's. Raises `ValueError`."""
+    if not isinstance(name, str) or not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
+        raise ValueError("schema must be lower-case ASCII letters, digits and _, such as 'mlmessages'")
+    return name
+
+
+class Connection:
+    """A connection that is made when it is needed, and made again after it broke.
+
+    In a statement ``mlmessages.`` stands for the schema. Between `begin` and `commit` what `run` is given travels
+    together with what follows, and `fetch` waits for its rows.
+    """
+
+    patience: float | None = 10.0  # nothing else notices a peer that is silent
+
+    def __init__(self, address: Address, schema: str) -> None:
+        self._address = address
+        self._schema = f'"{check_schema(schema)}".'
+        self._texts: dict[str, bytes] = {}
+        self._connection: psycopg.Connection | None = None
+        self._pipeline: Any = None
+
+    # -- a transaction --
+
+    def begin(self) -> None:
+        """Connect if need be, and begin a transaction that is durable when it is committed."""
+        connection = self._connected()
+        pipeline = connection.pipeline()
+        pipeline.__enter__()
+        self._pipeline = pipeline
+        connection.execute("BEGIN")
+        self.run(statements.SETTINGS, {})
+
+    def run(self, sql: str, parameters: Mapping[str, Any]) -> None:
+        """Execute a statement whose rows nobody needs."""
+        self._connected().execute(self._text(sql), parameters)
+
+    def fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """Execute a statement and return its rows."""
+        return self._connected().execute(self._text(sql), parameters).fetchall()
+
+    def commit(self) -> None:
+        """End the transaction; it is durable when this returns."""
+        ended = self._connected().execute("COMMIT")
+        pipeline, self._pipeline = self._pipeline, None
+        pipeline.__exit__(None, None, None)
+        if ended.statusmessage != "COMMIT":
+            raise sql_errors.InFailedSqlTransaction("the transaction had failed")
+
+    def rollback(self) -> None:
+        """Undo what was begun; a connection that is in doubt is thrown away."""
+        connection, pipeline, self._pipeline = self._connection, self._pipeline, None
+        if connection is None:
+            return
+        try:
+            if pipeline is not None:
+                with suppress(sql_errors.Error):
+                    pipeline.__exit__(None, None, None)
+            if connection.info.transaction_status != pq.TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+        except sql_errors.Error:
+            self.close()
+
+    def transaction(self, some: Sequence[Statement]) -> list[list[Row]]:
+        """Execute statements in a transaction of their own, in one round trip; return the rows of each."""
+        try:
+            self.begin()
+            cursors = [self._connected().execute(self._text(sql), parameters) for sql, parameters in some]
+            self.commit()
+            return [cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+        except BaseException:
+            self.rollback()
+            raise
+
+    def script(self, sql: str) -> None:
+        """Execute several statements without parameters, in a transaction that was begun."""
+        self._connected().execute(self._text(sql))
+
+    def _text(self, sql: str) -> bytes:
+        if sql not in self._texts:
+            self._texts[sql] = sql.replace("mlmessages.", self._schema).encode()
+        return self._texts[sql]
+
+    # -- the connection --
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is None:
+            try:
+                connection = psycopg.connect(self._address.reveal(), autocommit=True, prepare_threshold=None)
+            except psycopg.Error as error:
+                raise Disconnected(f"no connection to {self._address.name}: {_connecting(error)}") from None
+            try:
+                _check(connection, self._address)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        connection, self._connection, self._pipeline = self._connection, None, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def interrupt(self) -> None:
+        """Cut the line, from another thread: the call that waits for an answer fails at once."""
+        connection = self._connection
+        if connection is None:
+            return
+        with suppress(psycopg.Error, OSError):
+            line = socket.socket(fileno=os.dup(connection.fileno()))
+            try:
+                line.shutdown(socket.SHUT_RDWR)
+            finally:
+                line.close()
+
+    def explain(self, error: Exception) -> JournalError | None:
+        """Translate what psycopg raised; None: it is none of its errors. No text quotes a value."""
+        if isinstance(error, (UnicodeEncodeError, OverflowError)):
+            return Unstorable(f"the journal cannot hold a value: {type(error).__name__}")
+        if not isinstance(error, psycopg.Error):
+            return None
+        connection = self._connection
+        if connection is None or connection.closed or connection.broken or _is_of_the_server(error):
+            self.close()
+            return Disconnected(
+                f"the connection to {self._address.name} broke: whether the last commit was executed is unknown"
+            )
+        name, said = type(error).__name__, error.diag.message_primary or ""
+        if isinstance(error, (sql_errors.DeadlockDetected, sql_errors.SerializationFailure)):
+            return Conflict(f"the database could not order two transactions: {name}")
+        if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
+            return Unstorable(f"the journal cannot hold a value: {name}")
+        return JournalError(f"the journal on {self._address.name} cannot be used: {name}: {said}".rstrip(": "))
+
+
+def _is_of_the_server(error: psycopg.Error) -> bool:
+    """True if the server ends, or is no primary any more: what was committed last is to be read again."""
+    state = error.sqlstate or ""
+    return (state[:2] in ("08", "57") and state != "57014") or state in ("25006", "25P03")
+
+
+def _connecting(error: psycopg.Error) -> str:
+    """Why no connection was made; libpq quotes no password there."""
+    text = " ".join(str(error).split())
+    return text[:300] or type(error).__name__
+
+
+def _check(connection: psycopg.Connection, address: Address) -> None:
+    """Raise `JournalError` for a server that is too old, or that acknowledges what is not on a disk."""
+    if not is_this_machine(connection.info.host) and not connection.pgconn.ssl_in_use:
+        raise JournalError(f"the connection to {address.name} is not encrypted: add sslmode=verify-full to the URL")
+    if connection.info.server_version < OLDEST_SERVER:
+        raise JournalError(f"{address.name} is PostgreSQL {connection.info.server_version // 10000}; 15 is the oldest")
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        connection.execute(statements.SETTINGS)
+        found = connection.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+        connection.execute("COMMIT")
+    settings = found.fetchone()
+    if settings is None or settings[0] != "on":
+        raise JournalError(f"{address.name} runs with fsync=off: a power cut would lose what it has acknowledged")
+    if settings[1] != "on":
+        raise JournalError(f"synchronous_commit cannot be set on {address.name}: it is {settings[1]}")
+
+
+class Statements:
+    """Single transactions on a connection and in a thread of their own, for tokens and permits."""
+
+    def __init__(self, address: Address, schema: str) -> None:
+        self._thread = EngineThread(lambda: Connection(address, schema), "mlmessages-statements")
+
+    async def open(self) -> None:
+        """Start the thread."""
+        await self._thread.open()
+
+    async def close(self) -> None:
+        """Close the connection and end the thread."""
+        await self._thread.close()
+
+    async def run(self, *some: Statement) -> list[list[Row]]:
+        """Execute statements in one transaction and one round trip; return the rows of each.
+
+        It is durable on return. Raises `JournalError`; `Disconnected` where the connection broke, and it is not known
+        whether they were executed: the next call connects again.
+        """
+        return await self._thread.call(lambda connection: _repeated(connection, some))
+
+
+def _repeated(connection: Connection, some: Sequence[Statement]) -> list[list[Row]]:
+    for _ in range(2):
+        try:
+            return connection.transaction(some)
+        except (sql_errors.DeadlockDetected, sql_errors.SerializationFailure):
+            continue
+    return connection.transaction(some)
