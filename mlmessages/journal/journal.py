@@ -27,6 +27,9 @@ class Place(Protocol):
     def check(self) -> None:
         """Raise `LeaseLost` if the seat may be another's by now."""
 
+    def listen(self, rung: Callable[[], None]) -> None:
+        """Call `rung`, in the event loop, whenever another process has written to the journal that was entered."""
+
 
 class SqlitePlace:
     """A file of one seller's own, with an engine of its own."""
@@ -46,6 +49,9 @@ class SqlitePlace:
 
     def check(self) -> None:
         """Do nothing: the lock is held as long as this process lives."""
+
+    def listen(self, rung: Callable[[], None]) -> None:
+        """Do nothing: no other process writes to the file."""
 
 
 class Journal:
@@ -82,6 +88,10 @@ class Journal:
     def check(self) -> None:
         """Raise `LeaseLost` if the seat may be another's by now: called directly before a marking request leaves."""
         self._place.check()
+
+    def listen(self, rung: Callable[[], None]) -> None:
+        """Call `rung`, in the event loop, whenever another process has written to the journal, which is open."""
+        self._place.listen(rung)
 
     # -- a pack on its way --
 

@@ -459,6 +459,9 @@ class MemoryStore:
         if (seller.seat[""].epoch, seller.seat[""].worker) == (seat.epoch, worker):
             self._put(seller.seat, "", evolve(seller.seat[""], worker=None))
 
+    def sweep(self) -> None:
+        pass  # it does not last that long
+
     def holder(self, seller_id: str) -> str | None:
         seller = self._memory.sellers.get(seller_id)
         worker = None if seller is None else self._live(seller.seat[""].worker)

@@ -292,5 +292,8 @@ class SharedStore(Store, Protocol):
     def release(self, worker: str, seat: Seat) -> None:
         """Give a seat back, if it is still held in this epoch."""
 
+    def sweep(self) -> None:
+        """Forget what is done and acknowledged, if no worker did so in the last hour."""
+
     def holder(self, seller_id: str) -> str | None:
         """Return the name of the live worker that holds a seller's seat; None: it is free."""
