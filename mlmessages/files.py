@@ -45,12 +45,14 @@ _KILLED_WAITS: Final = (0.05,) * 40
 
 
 class PrivateBytes(bytes):
-    """What is in a private file: no repr and no slice of it, and so no traceback with locals, shows it."""
+    """What is in a private file: neither its repr nor a slice of it, and so no traceback with locals, shows it."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"
+
+    __str__ = __repr__
 
     @overload
     def __getitem__(self, key: SupportsIndex) -> int: ...

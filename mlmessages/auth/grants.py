@@ -65,8 +65,8 @@ def challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
-def authorization_url(host: str, client_id: str, redirect_uri: str, state: str, verifier: str) -> str:
-    """Return the address where the seller gives consent."""
+def authorization_url(origin: str, client_id: str, redirect_uri: str, state: str, verifier: str) -> str:
+    """Return the address where the seller gives consent; `origin`: such as ``https://auth.mercadolibre.com.ar``."""
     query = {
         "response_type": "code",
         "client_id": client_id,
@@ -75,7 +75,7 @@ def authorization_url(host: str, client_id: str, redirect_uri: str, state: str, 
         "code_challenge": challenge(verifier),
         "code_challenge_method": "S256",
     }
-    return f"https://{host}/authorization?{urlencode(query)}"
+    return f"{origin}/authorization?{urlencode(query)}"
 
 
 def code_form(client_id: str, client_secret: str, code: str, redirect_uri: str, verifier: str) -> dict[str, str]:

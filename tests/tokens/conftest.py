@@ -19,7 +19,11 @@ from mlmessages.testing import Entry, Sandbox
 from worlds import PLENTY
 
 # Signals, limits, modes, pipes and links that Windows has not, or not for every user.
-collect_ignore = ["test_file_modes.py", "test_interrupts.py", "test_private_files.py", "test_processes.py"] if sys.platform == "win32" else []
+collect_ignore = (
+    ["test_file_modes.py", "test_interrupts.py", "test_private_files.py", "test_processes.py"]
+    if sys.platform == "win32"
+    else []
+)
 
 HOUR = timedelta(hours=1)
 

@@ -29,7 +29,7 @@ def test_the_challenge_is_that_of_the_rfc() -> None:
 def test_the_address_carries_everything_encoded() -> None:
     """A redirect address with a query of its own comes back as it was."""
     uri = "https://seller.example/cb?a=1&b=ü"
-    parts = urlsplit(grants.authorization_url(grants.HOSTS["MLB"], "5", uri, "s&t", "verifier"))
+    parts = urlsplit(grants.authorization_url(f"https://{grants.HOSTS['MLB']}", "5", uri, "s&t", "verifier"))
     query = parse_qs(parts.query)
     assert parts.netloc == "auth.mercadolivre.com.br"
     assert (query["redirect_uri"], query["state"]) == ([uri], ["s&t"])

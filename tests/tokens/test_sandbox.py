@@ -36,7 +36,7 @@ async def post(sandbox: Sandbox, method: str = "POST", **form: str | None) -> tu
 
 
 async def refreshed(sandbox: Sandbox, **form: str | None) -> tuple[int, Any]:
-    return await post(sandbox, **{"grant_type": "refresh_token", "refresh_token": sandbox.oauth.refresh_token, **form})
+    return await post(sandbox, **{"grant_type": "refresh_token", "refresh_token": sandbox.oauth.refresh_token, **form})  # type: ignore[arg-type] # "method" is not among them
 
 
 async def listed(sandbox: Sandbox, token: str) -> int:
@@ -110,7 +110,7 @@ async def test_each_refusal_has_its_code(form: dict[str, str | None], error: str
 async def test_a_code_is_for_one_use_and_for_who_asked(wrong: str | None) -> None:
     """It is worth tokens once, with the redirect address and the verifier that belong to it; a wrong try spends it."""
     sandbox = Sandbox(packs=0)
-    url = grants.authorization_url("auth.example", sandbox.oauth.client_id, REDIRECT_URI, "state", "verifier")
+    url = grants.authorization_url("https://auth.example", sandbox.oauth.client_id, REDIRECT_URI, "state", "verifier")
     back = dict(parse_qsl(urlsplit(sandbox.oauth.consent(url)).query))
     assert back["state"] == "state"
     form = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import hmac
 import json
-import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
     from ...models import Token
 
 REDIRECT_URI: Final = "MLMESSAGES_REDIRECT_URI"
+AUTH_HOST: Final = "MLMESSAGES_AUTH_HOST"
 _SITES: Final = (
     *("CBT", "MLA", "MLB", "MLM", "MLC", "MCO", "MLU", "MPE", "MEC", "MLV"),
     *("MCR", "MPA", "MRD", "MBO", "MPY", "MGT", "MHN", "MNI", "MSV"),
 )
-_HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+", re.ASCII)
 _LONGEST_SAID: Final = 200  # characters of what a server says
 _BEGIN_AGAIN: Final = "Begin again: mlmessages auth url"
 
@@ -152,8 +151,11 @@ def auth() -> None:
 )
 @click.option(
     "--host",
+    envvar=AUTH_HOST,
+    show_envvar=True,
     metavar="HOST",
-    help="The host where the seller agrees, such as auth.mercadolibre.com.ar, where the one of --site is wrong.",
+    help="The host where the seller agrees, such as auth.mercadolibre.com.ar, instead of the one of --site; or"
+    " http://127.0.0.1:PORT for the sandbox.",
 )
 @_token_file
 def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> None:
@@ -168,15 +170,24 @@ def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> 
         raise click.UsageError(
             "--redirect-uri must be a URL without a fragment, as the application's settings have it."
         )
-    if host is not None and not _HOST.fullmatch(host):
-        raise click.UsageError("--host must be the name of a host alone, without https:// and without a path.")
+    origin = _origin(grants.HOSTS[site.upper()] if host is None else host)
     pending = Pending.new(client_id(), redirect_uri)
     _save_pending(token_file, pending)
-    host = host or grants.HOSTS[site.upper()]
-    click.echo(grants.authorization_url(host, pending.client_id, redirect_uri, pending.state, pending.verifier))
+    click.echo(grants.authorization_url(origin, pending.client_id, redirect_uri, pending.state, pending.verifier))
     note(
         "Open it as the seller, agree, and give the address where the browser is sent then to: mlmessages auth exchange"
     )
+
+
+def _origin(host: str) -> str:
+    from ...api.arguments import base_url
+
+    try:
+        return base_url(host if "://" in host else f"https://{host}")
+    except ValueError:
+        raise click.UsageError(
+            "--host must be the name of a host, such as auth.mercadolibre.com.ar (or http://127.0.0.1:PORT)."
+        ) from None
 
 
 def _save_pending(token_file: Path, pending: Pending) -> None:
