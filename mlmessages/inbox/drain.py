@@ -10,11 +10,10 @@ from typing import Final
 
 from ..conversations.backlog import Pack
 from ..conversations.drain_loop import DrainLoop
-from ..conversations.reader import ConversationRead
 from ..errors import JournalError
 from ..journal.journal import Journal
 from ..models import ConversationStatus, Message
-from .ingest import Ingest, NewMessages
+from .ingest import Ingest, NewMessages, ReadResult
 
 _GRACE: Final = 5.0  # seconds that closing waits for requests that have left
 
@@ -86,7 +85,7 @@ class InboxDrain:
         self._before = before  # it may have been left open by a `break`
         self._busy = self._replaced = self._left = False
         intake.begin()
-        self._rounds: DrainLoop[tuple[NewMessages | None, ConversationRead]] = DrainLoop(
+        self._rounds: DrainLoop[ReadResult] = DrainLoop(
             intake.backlog,
             unread=intake.unread,
             look=intake.look,
@@ -97,7 +96,7 @@ class InboxDrain:
         )
 
     @property
-    def rounds(self) -> DrainLoop[tuple[NewMessages | None, ConversationRead]]:
+    def rounds(self) -> DrainLoop[ReadResult]:
         """The engine."""
         return self._rounds
 
@@ -192,7 +191,7 @@ class InboxDrain:
         with suppress(JournalError):  # closing the inbox says so
             await self._journal.purge()
 
-    async def _settle(self, task: asyncio.Task[tuple[NewMessages | None, ConversationRead]], pack: Pack) -> None:
+    async def _settle(self, task: asyncio.Task[ReadResult], pack: Pack) -> None:
         if not task.done():
             task.cancel()
             await asyncio.wait([task])

@@ -62,6 +62,18 @@ class NewMessages:
     redelivered: bool = False
 
 
+@frozen
+class ReadResult:
+    """What became of one read of a pack: what was new, all that it showed, and when it has to be read once more.
+
+    `again`: in seconds; None: what was read is all there is.
+    """
+
+    news: NewMessages | None
+    shown: ConversationRead
+    again: float | None = None
+
+
 @define(eq=False)
 class _Owed:
     """What the journal knows of a pack beside the backlog."""
@@ -259,13 +271,13 @@ class Ingest:
             if isinstance(pack.error, StillListed) and pack.count and pack.pack_id not in shown and not listing.capped
         ]
 
-    async def look(self, pack: Pack) -> tuple[NewMessages | None, ConversationRead]:
-        """Claim a pack, mark and read it, store what it shows; what of that is new."""
+    async def look(self, pack: Pack) -> ReadResult:
+        """Claim a pack, mark and read it, and store what it shows."""
         tally = self._tallies[pack.pack_id] = RequestCount()
         try:
             look = await self._marked(pack, tally)
             try:
-                news = await to_the_end(self._store(pack, look))
+                result = await to_the_end(self._store(pack, look))
             except MessagesError:
                 raise
             except Exception as error:
@@ -276,12 +288,10 @@ class Ingest:
             await self.given_up(pack)
             raise
         failpoint("stored")
-        return news, look
+        return result
 
     async def _marked(self, pack: Pack, tally: RequestCount) -> ConversationRead:
-        await self._journal.claim(pack.pack_id)
-        failpoint("claimed")
-        look = ConversationRead()
+        look, claim = ConversationRead(), _Claim(self._journal, pack.pack_id)
         if pack.by_pages:
             await self._reader.mark_pages(
                 look,
@@ -291,9 +301,10 @@ class Ingest:
                 known=pack.known,
                 total=pack.total,
                 tally=tally,
+                before_marking=claim,
             )
         else:
-            await self._reader.walk(look, pack.pack_id, self._limit, mark=True, tally=tally)
+            await self._reader.walk(look, pack.pack_id, self._limit, mark=True, tally=tally, before_marking=claim)
         failpoint("read")
         if self._verify:  # what came inside the server's read-and-mark step, if that is not atomic
             again, known = ConversationRead(), {row.id for row in look.messages}
@@ -307,15 +318,17 @@ class Ingest:
             look.messages += again.messages
         return look
 
-    async def _store(self, pack: Pack, look: ConversationRead) -> NewMessages | None:
+    async def _store(self, pack: Pack, look: ConversationRead) -> ReadResult:
         messages = newest_first({row.id: row for row in reversed(look.messages)}.values())[::-1]
         unread = self._unread(pack, messages)
         entries = [StoredMessage(row.id, decoding.dump_raw(row.raw), row.id in unread) for row in messages]
-        stored = await self._journal.read(pack.pack_id, entries, decoding.dump_status(look.status))
+        # An unreadable answer to the mark was read again at once, perhaps from a replica that is behind.
+        again = self._settle_time if look.mark_unreadable else None
+        stored = await self._journal.read(pack.pack_id, entries, decoding.dump_status(look.status), again=again)
         fresh = set(stored.fresh)
-        if not fresh:
-            return None
-        return NewMessages(pack.pack_id, tuple(row for row in messages if row.id in fresh), unread, look.status)
+        messages = tuple(row for row in messages if row.id in fresh)
+        news = NewMessages(pack.pack_id, messages, unread, look.status) if messages else None
+        return ReadResult(news, look, stored.again)
 
     def _unread(self, pack: Pack, messages: Collection[Message]) -> frozenset[str]:
         """The counterparty's messages, but for those that were provably read before the pack was listed.
@@ -338,14 +351,17 @@ class Ingest:
     # -- what became of a look: memory first, then the journal, which writes in the order of the calls. A consumer that
     # is cancelled at the await leaves nothing half done --
 
-    async def looked(self, pack: Pack, shown: tuple[NewMessages | None, ConversationRead]) -> None:
+    async def looked(self, pack: Pack, result: ReadResult) -> None:
         """It was stored: deliver what is new, or find out why the pack is listed again."""
-        news, look = shown
+        news, look = result.news, result.shown
         self._forget_tally(pack)
         # What comes next was not in the listing that is behind us.
         self._owed[pack.pack_id] = _Owed(parkings=self._owed[pack.pack_id].parkings)
         if news is not None:
             self.ready.append(news)
+        if result.again is not None:
+            await self._read_once_more(pack, result.again, unreadable=look.mark_unreadable)
+            return
         pack.by_pages = False  # the next look walks again: a page by page one finds nothing on other pages
         offsets = tuple(look.unread_offsets)
         if offsets and offsets != pack.unread_offsets:
@@ -369,6 +385,16 @@ class Ingest:
             pack.fruitless = 0
             del self._owed[pack.pack_id]
             self.backlog.marked(pack)
+
+    async def _read_once_more(self, pack: Pack, wait: float, *, unreadable: bool) -> None:
+        """Leave a pack that was read as one whose mark is of unknown outcome: what was read may not be all."""
+        self._owed[pack.pack_id].doubtful = pack.seen = pack.mark_unknown = True
+        pack.by_pages = False
+        pack.unknown_marks += unreadable
+        if pack.unknown_marks > _MOST_UNKNOWN:
+            await self._park(pack, DecodeError("the answers to marking requests cannot be read"))
+        else:
+            self.backlog.again(pack, asyncio.get_running_loop().time() + wait)
 
     async def failed(self, pack: Pack, error: MessagesError) -> None:
         """It was not stored. Raises `error` where it is not the pack's own: the pack is still owed."""
@@ -508,3 +534,22 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
         with suppress(asyncio.CancelledError):
             await asyncio.wait([task])
     return task.result()
+
+
+class _Claim:
+    """The intent, written down before the first byte of a marking request: awaited when nothing is left to wait for.
+
+    So only what is in flight is in doubt after a crash, and not what waits for the request budget.
+    """
+
+    def __init__(self, journal: Journal, pack_id: str) -> None:
+        self._journal = journal
+        self._pack_id = pack_id
+        self._written = False
+
+    async def __call__(self) -> None:
+        if not self._written:
+            await self._journal.claim(self._pack_id)
+            self._written = True
+            failpoint("claimed")
+        self._journal.check()

@@ -18,14 +18,14 @@ from typing import Final
 
 from ..conversations.backlog import Step
 from ..conversations.drain_loop import DrainLoop
-from ..conversations.reader import ConversationRead, Reader
+from ..conversations.reader import Reader
 from ..errors import DecodeError, JournalError, LeaseLost, MessagesError, RateLimited, ServerError, TransportError
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import TooManyChecks
 from .dispatcher import Dispatcher, Handler, OnError, Settings
 from .drain import InboxDrain
-from .ingest import Ingest, NewMessages
+from .ingest import Ingest, ReadResult
 from .notified import Doorbell, MissingMessageCheck
 
 _log: Final = logging.getLogger("mlmessages")
@@ -54,7 +54,7 @@ class Service:
         settings: Settings,
     ) -> None:
         self._drain = drain
-        self._rounds: DrainLoop[tuple[NewMessages | None, ConversationRead]] = drain.rounds
+        self._rounds: DrainLoop[ReadResult] = drain.rounds
         self._doorbell = doorbell
         self._intake = intake
         self._reader = reader
