@@ -87,6 +87,11 @@ class PageWalk:
         self._endings = 0  # pages in a row that show nothing behind the furthest row
         self._fruitless = 0  # pages in a row without anything new, whyever
 
+    @property
+    def total(self) -> int | None:
+        """How many messages were counted last; None: none were, or not so that it can be believed."""
+        return self._total if self._believed else None
+
     def take(self, page: MessagePage) -> tuple[Message, ...]:
         """Take the page asked for at `offset` in; what it shows that no page before it did.
 

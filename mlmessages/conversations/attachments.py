@@ -33,6 +33,7 @@ _GLOBAL: Final = _DOMESTIC | {
     ".doc": "application/msword",
     ".xls": "application/vnd.ms-excel",
     ".xml": "application/xml",
+    ".jfif": "image/jpeg",
 }
 _ANY: Final = "application/octet-stream"
 
@@ -46,11 +47,11 @@ class Attachments:
         self._session = session
         self._endpoints = endpoints
 
-    async def upload(self, file: File, *, filename: str | None, site: str) -> str:
+    async def upload(self, file: File, *, filename: str | None, site: str, check_type: bool) -> str:
         """See `MessagesClient.upload`."""
         site = site_id(site)
         name = _checked_name(_own_name(file) if filename is None else filename)
-        content_type = self._type_of(name)
+        content_type = self._type_of(name, checked=check_type)
         self._session.check_open()
         source = _opened(file)  # at once: what a thread opened for a call that was cancelled would stay open
         try:
@@ -72,13 +73,14 @@ class Attachments:
             if source is not file:
                 source.close()
 
-    def _type_of(self, name: str) -> str:
+    def _type_of(self, name: str, *, checked: bool) -> str:
         ending = Path(name).suffix.lower()
-        if not self._endpoints.domestic:
+        if not (checked and self._endpoints.domestic):
             return _GLOBAL.get(ending, _ANY)
         if ending not in _DOMESTIC:
             raise ValueError(
-                f"domestic sites take {', '.join(_DOMESTIC)} files as attachments: the file's name must end so"
+                f"domestic sites document {', '.join(_DOMESTIC)} files as attachments, and the file's name must end so;"
+                " `check_type=False` leaves it to the server"
             )
         return _DOMESTIC[ending]
 

@@ -217,7 +217,7 @@ class Drain:
     async def _looked(self, pack: Pack, look: ConversationRead) -> None:
         """Decide what follows from a look."""
         fresh = pack.learn(look.messages)
-        pack.total = look.total
+        pack.total = look.counted
         in_doubt, pack.in_doubt = pack.in_doubt, False
         if not pack.seen:
             pack.seen = True
@@ -289,7 +289,7 @@ class Drain:
             marking.result()
 
     async def _mark(self, pack: Pack, offsets: Sequence[int]) -> None:
-        look = ConversationRead()
+        look, known = ConversationRead(), len(pack.known)
         failure: MessagesError | None = None
         try:
             if offsets:
@@ -316,7 +316,9 @@ class Drain:
         if failure is None and look.mark_unreadable:  # and what was read instead may be a replica's that is behind
             failure = AnswerLost("the answer to the mark could not be read")
         more = self._arrived(pack, look, answered=failure is None)
-        pack.total = look.total or pack.total
+        if failure is None:
+            shown = len(pack.known) - known
+            pack.total = None if pack.total is None or look.total is None else min(look.total, pack.total + shown)
         if failure is None:
             self._rounds.backlog.marked(pack, more=more)
         elif look.pages == 0 and not look.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:

@@ -41,6 +41,11 @@ class ConversationRead:
     unread_offsets: list[int] = field(factory=list)
     pages: int = 0
 
+    @property
+    def counted(self) -> int | None:
+        """How many of the messages that the last page counted were shown, at the most; None: none were counted."""
+        return None if self.total is None else min(self.total, len(self.messages))
+
 
 class Reader:
     """What one seller's conversations show."""
@@ -194,7 +199,7 @@ class Reader:
             fresh = walk.take(page)
             look.messages += fresh
             look.pages += 1
-            look.total = page.paging.total
+            look.total = walk.total
             look.status = look.status or page.conversation
             failpoint("page read")
             if not marks and not closing and self._unread(fresh):

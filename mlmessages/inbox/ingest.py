@@ -312,7 +312,7 @@ class Ingest:
                 again,
                 pack.pack_id,
                 self._limit,
-                until=UpToKnown(known, look.total),
+                until=UpToKnown(known, look.counted),
                 tally=tally,
             )
             look.messages += again.messages
@@ -374,7 +374,7 @@ class Ingest:
         )
         pack.seen, pack.mark_unknown, pack.unknown_marks = True, False, 0
         if following is Next.MARK_PAGES:
-            pack.by_pages, pack.unread_offsets, pack.total = True, offsets, look.total
+            pack.by_pages, pack.unread_offsets, pack.total = True, offsets, look.counted
             pack.learn(look.messages)
             self.backlog.reopen(pack)
         elif following is Next.LOOK_AGAIN:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import pytest
 
+from cases import case
 from mlmessages import MessagesClient
 from mlmessages.errors import (
     AnswerLost,
@@ -184,8 +185,21 @@ async def test_the_types_of_each_family(name: str, domestic: bool, content_type:
         if domestic:
             await client.upload(PDF, filename=name, site_id="MLB")
         else:
-            with pytest.raises(ValueError, match=r"\.jpg.*\.png.*\.pdf.*\.txt"):
+            with pytest.raises(ValueError, match=r"\.jpg.*\.png.*\.pdf.*\.txt.*check_type=False"):
                 await client.upload(PDF, filename=name, site_id="MLB")
+
+
+@case("N7")
+@pytest.mark.parametrize("name", ["a.xml", "a.heic", "a.jfif", "a.pdf"])
+@on_virtual_clock
+async def test_a_type_that_is_not_documented_can_be_sent_all_the_same(name: str) -> None:
+    """`check_type=False` leaves it to the server of a domestic site."""
+    sandbox = Sandbox(1, rules=[on("upload").do(Reply(201, {"id": "700100200_7d3f"}))])
+    async with client_of(sandbox, api="domestic") as client:
+        assert await client.upload(PDF, filename=name, site_id="MLB", check_type=False) == "700100200_7d3f"
+        with pytest.raises(ValueError, match="check_type must be True or False"):
+            await client.upload(PDF, filename=name, site_id="MLB", check_type=None)  # type: ignore[arg-type]
+    assert len(posts(sandbox)) == 1
 
 
 @on_virtual_clock
