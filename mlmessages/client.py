@@ -219,7 +219,9 @@ class MessagesClient:
         await self._reader.walk(look, pack, limit, mark=True)
         if look.unread_offsets:
             known = {row.id for row in look.messages}
-            await self._reader.mark_pages(look, pack, limit, tuple(look.unread_offsets), known=known, total=look.counted)
+            await self._reader.mark_pages(
+                look, pack, limit, tuple(look.unread_offsets), known=known, total=look.counted
+            )
         return self._reader.conversation(look, pack, marked=True)
 
     async def message_by_id(self, message_id: int | str) -> Message:
@@ -308,9 +310,9 @@ class MessagesClient:
         `file`: a path, bytes, or a binary file that can seek, which is read from where it stands and not closed. It is
         sent in pieces, once at most. `filename`: what the receiver sees; None: the file's own. `site_id`: the site of
         the sale, such as ``"MLM"``. `ValueError`: more than 25 MB, a name of more than 200 characters or with a slash;
-        on domestic sites, unless `check_type` is False, anything but JPG, PNG, PDF and TXT, which are the types that they
-        document. What else the server refuses is told when the message is sent (`Message.refused_files`). The client's
-        `timeout` is for the whole file.
+        on domestic sites, unless `check_type` is False, anything but JPG, PNG, PDF and TXT, the types that they document.
+        What else the server refuses is told when the message is sent (`Message.refused_files`). The client's `timeout`
+        is for the whole file.
         """
         file = io.BytesIO(file) if isinstance(file, bytes) else file  # no traceback shows its content
         checked = _flag(check_type, "check_type")

@@ -24,7 +24,16 @@ LATEST = 100.0
 
 HTML = Reply(200, b"<html><body>maintenance</body></html>", content_type="text/html")
 UNREADABLE = (HTML, Reply(200, b""), Reply(200, b'{"paging": null}'))
-LOST_MARKS = ("dropped", "executed, dropped", "late", "twice", "executed, 502", "503", "executed, unreadable", "executed, slow")
+LOST_MARKS = (
+    "dropped",
+    "executed, dropped",
+    "late",
+    "twice",
+    "executed, 502",
+    "503",
+    "executed, unreadable",
+    "executed, slow",
+)
 READS = ("dropped", "503", "429", "unreadable", "slow")
 
 
@@ -220,7 +229,10 @@ def world_of(rng: random.Random) -> World:
     )
     storm = rng.choice([0.0, 0.0, 0.1, 0.3])
     weather = Weather(
-        marks=rng.choice([0.0, storm, 0.5]), reads=storm / 2, listings=storm / 3, refused=rng.choice([0.0, 0.0, storm / 5])
+        marks=rng.choice([0.0, storm, 0.5]),
+        reads=storm / 2,
+        listings=storm / 3,
+        refused=rng.choice([0.0, 0.0, storm / 5]),
     )
     world = World(rng, habits, weather, rng.choice([None, "hides", "releases"]), rng.choice([0.0, 0.1, 0.4]))
     for number in range(rng.choice([1, 1, 3, 6])):
