@@ -310,7 +310,7 @@ class MessagesClient:
         `file`: a path, bytes, or a binary file that can seek, which is read from where it stands and not closed. It is
         sent in pieces, once at most. `filename`: what the receiver sees; None: the file's own. `site_id`: the site of
         the sale, such as ``"MLM"``. `ValueError`: more than 25 MB, a name of more than 200 characters or with a slash;
-        on domestic sites, unless `check_type` is False, anything but JPG, PNG, PDF and TXT, the types that they document.
+        on domestic sites, unless `check_type` is False, anything but JPG, PNG, PDF and TXT, the types they document.
         What else the server refuses is told when the message is sent (`Message.refused_files`). The client's `timeout`
         is for the whole file.
         """
