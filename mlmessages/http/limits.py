@@ -27,7 +27,10 @@ CLOCK_STEP: Final = max(time.get_clock_info("monotonic").resolution, 0.001)
 class Window(Protocol):
     """Where the permits of one kind of request come from, so many in any period as the server counts."""
 
-    in_flight: int
+    @property
+    def in_flight(self) -> int:
+        """How many permits were taken and not given back."""
+        ...
 
     def used(self, now: float) -> int:
         """Return how many permits are in flight or not yet back."""
@@ -56,6 +59,10 @@ class Window(Protocol):
         `sent`: it left. `counted`: the server has counted it; one that was given up may still arrive, and holds its
         permit for a whole period more.
         """
+        ...
+
+    def rest(self) -> None:
+        """Give back what was fetched and not taken: nothing waits for it any more."""
         ...
 
     def moved(self, now: float) -> Window:
@@ -103,6 +110,9 @@ class MemoryWindow:
         if sent:
             heappush(self._returning, now + (1 if counted else 2) * self._period + CLOCK_STEP)
 
+    def rest(self) -> None:
+        """Do nothing: nothing is fetched."""
+
     def recall(self, requests: int, now: float, seconds_ago: float) -> None:
         """Count requests of an earlier process, the last of which was over `seconds_ago`."""
         back = now + self._period + CLOCK_STEP - seconds_ago
@@ -148,8 +158,8 @@ class FairQueue:
                 self._remove(owner, turn)
             raise
 
-    def release(self) -> None:
-        """Hand the lock to the next one."""
+    def release(self) -> bool:
+        """Hand the lock to the next one; return False if none waits."""
         while self._waiting:
             owner, turns = next(iter(self._waiting.items()))
             turn = next(iter(turns))
@@ -158,8 +168,9 @@ class FairQueue:
                 if turns:
                     self._waiting.move_to_end(owner)
                 turn.set_result(None)
-                return
+                return True
         self._held = False
+        return False
 
     def _remove(self, owner: object, turn: asyncio.Future[None]) -> None:
         if turns := self._waiting.get(owner):
@@ -321,7 +332,8 @@ class Limits:
             self._brake.start(permit)
             return permit
         finally:
-            queue.release()
+            if not queue.release():
+                window.rest()
 
     def release(self, permit: Permit, *, sent: bool = True, answered: bool = False) -> None:
         """End the request of `permit`.
@@ -379,7 +391,8 @@ class Limits:
             elif window.ready:
                 return
             else:
-                await window.fetch(min(1 + len(queue), room))
+                at_once = room if self.per_second is None else min(room, math.ceil(self.per_second))
+                await window.fetch(min(1 + len(queue), at_once))
 
     async def _wait(self, until: float) -> None:
         """Wait until the moment `until`, or until a request is over."""

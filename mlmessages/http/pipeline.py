@@ -152,7 +152,10 @@ class RequestAttempts(Generic[T]):
     async def _send(self) -> Response | FailedAttempt:
         """Send the request once: with a permit, then a token, then past the guard."""
         pipeline = self._pipeline
-        permit = await self._acquire()
+        try:
+            permit = await self._acquire()
+        except NotSent as error:
+            return FailedAttempt(error)
         sent = answered = False
         try:
             try:
