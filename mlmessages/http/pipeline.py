@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
@@ -13,11 +14,12 @@ from ..api.outcomes import Outcome, cured_by_new_token, outcome
 from ..api.refusals import check
 from ..auth.source import Secret, TokenSource, current_token
 from ..errors import AnswerLost, APIError, Conflict, DecodeError, MessagesError, NotSent, RateLimited
-from ..events import SILENT, Events, PauseEvent, RefreshEvent, RequestEvent, route
+from ..events import SILENT, Events, PauseEvent, RefreshEvent, RequestEvent, extra, route
 from .limits import Limits, Permit
 from .retry import FailedAttempt, Retry, RetryBudget, RetryLoop
 from .transport import Transport
 
+_log: Final = logging.getLogger("mlmessages")
 T = TypeVar("T")
 Guard = Callable[[], Awaitable[None]]
 
@@ -203,8 +205,8 @@ class RequestAttempts(Generic[T]):
             failure = error
             raise
         finally:
-            if pipeline.events and not isinstance(failure, NotSent):
-                self._emit_request(permit, status, failure)
+            if (pipeline.events or _log.isEnabledFor(logging.DEBUG)) and not isinstance(failure, NotSent):
+                self._tell(permit, status, failure)
 
     async def _renew_token(self) -> bool:
         """Tell the source of the token's refusal; return True if it has another one, once a call."""
@@ -240,18 +242,15 @@ class RequestAttempts(Generic[T]):
         self._pipeline.events.emit(PauseEvent(wait))
         return wait
 
-    def _emit_request(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
+    def _tell(self, permit: Permit, status: int | None, failure: BaseException | None) -> None:
+        """Tell of a request that left: at DEBUG, and as an event."""
         request = self._request
-        self._pipeline.events.emit(
-            RequestEvent(
-                request.method,
-                route(request.target),
-                request.effect.name.lower(),
-                status,
-                type(failure).__name__ if failure is not None else None,
-                self._loop.time() - permit.started,
-            )
-        )
+        error = type(failure).__name__ if failure is not None else None
+        took = self._loop.time() - permit.started
+        event = RequestEvent(request.method, route(request.target), request.effect.name.lower(), status, error, took)
+        path = request.target.partition("?")[0]
+        _log.debug("%s %s: %s in %.2f s", event.method, path, status or error, took, extra=extra(event))
+        self._pipeline.events.emit(event)
 
 
 def _check_whole(response: Response, effect: Effect) -> None:

@@ -95,7 +95,9 @@ def limits(
     `concurrency` and `per_second` are of this process. Values out of range: `ValueError`.
     """
     app = check_id("application_id", application_id)
-    return SharedLimits(statements, app, reads, writes, period, concurrency, per_second)
+    return SharedLimits(
+        statements, app, reads=reads, writes=writes, period=period, concurrency=concurrency, per_second=per_second
+    )
 
 
 @frozen
@@ -114,18 +116,9 @@ class Slot:
 class SharedLimits(Limits):
     """`Limits` whose permits, pauses and storms are rows of a database."""
 
-    def __init__(
-        self,
-        statements: Statements,
-        app: str,
-        reads: int,
-        writes: int,
-        period: float,
-        concurrency: int,
-        per_second: float | None,
-    ) -> None:
+    def __init__(self, statements: Statements, app: str, **options: Any) -> None:
         self._table = PermitTable(statements, app)
-        super().__init__(reads, writes, period, concurrency, per_second)
+        super().__init__(**options)
 
     def _budget(self) -> tuple[Window, Window, Brake]:
         table = self._table

@@ -9,8 +9,8 @@ import pytest
 from cases import case
 from mlmessages import Limits, errors
 from mlmessages.http.pipeline import RequestCount
-from mlmessages.testing import Behaviour, Reply, Sandbox, on, virtual_run
-from policy.pipelines import MARK, READ, Renewable, call, once, session_of
+from mlmessages.testing import DROP, Behaviour, Reply, Sandbox, on, virtual_run
+from policy.pipelines import MARK, PACK, READ, Renewable, call, once, session_of
 
 
 @case("Q1")
@@ -58,6 +58,22 @@ def test_what_the_guard_raises_ends_the_call_with_nothing_sent(error: Exception)
         assert asyncio.get_running_loop().time() < 1
 
     virtual_run(main())
+
+
+@case("R4")
+def test_each_request_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """Method, path without its query, status and seconds; no token; where there is no answer, the error's name."""
+
+    async def main() -> None:
+        sandbox = Sandbox(packs=1, rules=[on("any", nth=1).do(Reply(503)), on("any", nth=2).do(DROP)])
+        async with session_of(sandbox) as session:
+            await session.execute(call())
+
+    with caplog.at_level("DEBUG", "mlmessages"):
+        virtual_run(main())
+    path = f"GET /marketplace/messages/packs/{PACK}"
+    told = [record.getMessage() for record in caplog.records if record.levelname == "DEBUG"]
+    assert told == [f"{path}: 503 in 0.00 s", f"{path}: AnswerLost in 0.00 s", f"{path}: 200 in 0.00 s"]
 
 
 @case("K26")
