@@ -334,7 +334,7 @@ def _with_proxy_hint(hint: str | None, url: URL) -> str | None:
     if name is None or proxy_bypass(url.host or ""):
         return hint
     ignored = (
-        f"{name.upper()}_PROXY is set, and is not used: if a proxy is needed, pass it as `proxy`, on the command line as"
-        " `--proxy`."
+        f"{name.upper()}_PROXY is set, and is not used: if a proxy is needed, pass it as `proxy`, on the command line"
+        " as `--proxy`."
     )
     return f"{hint} {ignored}" if hint else ignored
