@@ -24,6 +24,7 @@ from .store import (
     PendingCheck,
     Row,
     Seat,
+    Seller,
     Stored,
     StoredMessage,
     Taken,
@@ -75,6 +76,9 @@ class _Seat:
     worker: str | None = None
     rings: int = 0
     listed_at: float = _NEVER
+    stopped_until: float = _NEVER
+    stopped: str | None = None
+    stops: int = 0
 
 
 @frozen
@@ -105,8 +109,9 @@ class Memory:
         self.clock: Final = clock
         self.sellers: Final[dict[str, _Seller]] = {}
         self.workers: Final[dict[str, _Worker]] = {}
+        self.duties: Final[dict[str, float]] = {}
         self.lock: Final = threading.RLock()
-        self.seq = 0
+        self.seq = self.last_no = 0
 
 
 class MemoryStore:
@@ -123,7 +128,11 @@ class MemoryStore:
     def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
         self._memory.lock.acquire()
         self._undo = []
-        return frozenset(seat for seat in seats if self._seller(seat).seat[""].epoch == seat.epoch)
+        return frozenset(seat for seat in seats if self._holds(seat))
+
+    def _holds(self, seat: Seat) -> bool:
+        seller = self._memory.sellers.get(seat.seller_id)
+        return seller is not None and (seller.no, seller.seat[""].epoch) == (seat.no, seat.epoch)
 
     def commit(self) -> None:
         if self._undo is not None:
@@ -394,7 +403,8 @@ class MemoryStore:
     def add_seller(self, seller_id: str) -> None:
         sellers = self._memory.sellers
         if seller_id not in sellers:
-            self._put(sellers, seller_id, _Seller(len(sellers) + 1, {"": _Seat()}))
+            self._memory.last_no += 1
+            self._put(sellers, seller_id, _Seller(self._memory.last_no, {"": _Seat()}))
 
     def register(self, worker: str, name: str, lease: float) -> None:
         self._put(self._memory.workers, worker, _Worker(name, self._memory.clock() + lease))
@@ -419,7 +429,9 @@ class MemoryStore:
 
     def count(self) -> tuple[int, int]:
         workers = self._memory.workers.values()
-        return len(self._memory.sellers), sum(worker.until > self._memory.clock() for worker in workers)
+        now = self._memory.clock()
+        sellers = sum(seller.seat[""].stopped_until <= now for seller in self._memory.sellers.values())
+        return sellers, sum(worker.until > now for worker in workers)
 
     def take(
         self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None
@@ -428,6 +440,7 @@ class MemoryStore:
             (seller.seat[""].listed_at, seller.no, id_)
             for id_, seller in self._memory.sellers.items()
             if seller_id in (None, id_) and self._live(seller.seat[""].worker) is None
+            if seller.seat[""].stopped_until <= self._memory.clock()
         ]
         return [self._take(worker, id_, settle_time, second_look) for _, _, id_ in sorted(free)[:most]]
 
@@ -458,6 +471,46 @@ class MemoryStore:
         seller = self._seller(seat)
         if (seller.seat[""].epoch, seller.seat[""].worker) == (seat.epoch, worker):
             self._put(seller.seat, "", evolve(seller.seat[""], worker=None))
+
+    def stop_seller(self, seat: Seat, reason: str) -> float:
+        table = self._seller(seat).seat
+        wait = 3600.0 * min(24, 2 ** table[""].stops)
+        until = self._memory.clock() + wait
+        self._put(table, "", evolve(table[""], stopped=reason, stops=table[""].stops + 1, stopped_until=until))
+        return wait
+
+    def resume_seller(self, seller_id: str) -> None:
+        if (seller := self._memory.sellers.get(seller_id)) is not None:
+            self._put(seller.seat, "", evolve(seller.seat[""], stopped=None, stops=0, stopped_until=_NEVER))
+
+    def sellers(self) -> list[Seller]:
+        now = self._memory.clock()
+        return [
+            Seller(id_, self.holder(id_), seller.seat[""].stopped if seller.seat[""].stopped_until > now else None)
+            for id_, seller in self._memory.sellers.items()
+        ]
+
+    def remove_seller(self, seller_id: str) -> bool:
+        return self._drop(self._memory.sellers, seller_id)
+
+    def notice(self, seller_id: str, message_id: str, wait: float) -> bool:
+        if seller_id not in self._memory.sellers:
+            return False
+        self.add_check(Seat(seller_id), message_id, wait, held=False)
+        return True
+
+    def ring(self, seller_id: str) -> bool:
+        seller = self._memory.sellers.get(seller_id)
+        if seller is not None:
+            self._ring(seller)
+        return seller is not None
+
+    def claim_duty(self, name: str, every: float) -> bool:
+        duties, now = self._memory.duties, self._memory.clock()
+        if duties.get(name, _NEVER) > now:
+            return False
+        self._put(duties, name, now + every)
+        return True
 
     def sweep(self) -> None:
         pass  # it does not last that long

@@ -163,6 +163,13 @@ class Worker:
         await self.engine.write(seat, lambda store, _: store.release(self.id, seat), decision=False)
         self._tell("released", seat)
 
+    async def stop_seller(self, seat: Seat, reason: str) -> float:
+        """Let no worker take the seat for a while, and say why; return for how many seconds. It is still held.
+
+        Raises `JournalError`; `LeaseLost` where another worker holds it.
+        """
+        return await self.engine.write(seat, lambda store, _: store.stop_seller(seat, reason), decision=True)
+
     def place(self, seat: Seat) -> Place:
         """Return the place of a journal whose seat is held; leaving it does not give the seat back."""
         return _HeldPlace(self, seat)

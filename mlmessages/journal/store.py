@@ -69,6 +69,15 @@ class Taken:
 
 
 @frozen
+class Seller:
+    """A seller. `holder`: the live worker that holds it, or None. `stopped`: why no worker takes it now, or None."""
+
+    seller_id: str
+    holder: str | None
+    stopped: str | None
+
+
+@frozen
 class Row:
     """A pack that is not done. `wait`: seconds until it may be read, 0 if it may be now."""
 
@@ -291,6 +300,30 @@ class SharedStore(Store, Protocol):
 
     def release(self, worker: str, seat: Seat) -> None:
         """Give a seat back, if it is still held in this epoch."""
+
+    def stop_seller(self, seat: Seat, reason: str) -> float:
+        """Let no worker take the seat for a while, and say why; return for how many seconds.
+
+        A decision. It is an hour, and twice as long each time, up to a day, until the seller is resumed.
+        """
+
+    def resume_seller(self, seller_id: str) -> None:
+        """Let a stopped seller be taken again at once, as if it had never been stopped."""
+
+    def sellers(self) -> list[Seller]:
+        """Return every seller, in the order in which they came."""
+
+    def remove_seller(self, seller_id: str) -> bool:
+        """Forget a seller and all that is kept of it; return False if there was none."""
+
+    def notice(self, seller_id: str, message_id: str, wait: float) -> bool:
+        """As `add_check`, by a process that may hold no seat; return False if there is no such seller."""
+
+    def ring(self, seller_id: str) -> bool:
+        """Tell a seller's holder that there is news; return False if there is no such seller."""
+
+    def claim_duty(self, name: str, every: float) -> bool:
+        """Return True for one caller in `every` seconds."""
 
     def sweep(self) -> None:
         """Forget what is done and acknowledged, if no worker did so in the last hour."""

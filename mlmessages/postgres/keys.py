@@ -16,7 +16,9 @@ _SEALED: Final = b"\x01"
 
 
 class Keys:
-    """Fernet keys: the first one encrypts, all of them decrypt. None: nothing is encrypted.
+    """Fernet keys: the first one encrypts, all of them decrypt; a text may hold several, parted by commas.
+
+    None: nothing is encrypted.
 
     The seller's id is inside of what is encrypted, so that a row cannot be put in the place of another seller's. Raises
     `ValueError` for what is no key.
@@ -30,9 +32,10 @@ class Keys:
             from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 -- of the extra
         except ImportError:
             raise missing() from None
-        given = [keys] if isinstance(keys, (str, bytes)) else list(keys)
         try:
-            self._fernet = MultiFernet([Fernet(key) for key in given])
+            given = [keys] if isinstance(keys, (str, bytes)) else list(keys)
+            some = [part for each in given for part in (each.split(",") if isinstance(each, str) else [each])]
+            self._fernet = MultiFernet([Fernet(key) for key in some])
         except (TypeError, ValueError):
             raise ValueError("key must be a Fernet key (`Fernet.generate_key()`), or several of them") from None
 

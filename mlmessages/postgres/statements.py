@@ -49,6 +49,23 @@ WITH free AS (
   FROM taken WHERE p.seller = taken.no AND p.state = 'issued' RETURNING p.seller)
  SELECT no, id, epoch, rings, (SELECT count(*) FROM claims WHERE seller = no) FROM taken
  ORDER BY listed_at NULLS FIRST, no"""
+STOP: Final = """
+UPDATE mlmessages.seller SET stopped = %(reason)s, stops = stops + 1,
+ stopped_until = mlmessages.clock() + least(24, 2 ^ stops) * interval '1 hour' WHERE no = %(s)s::int
+ RETURNING extract(epoch FROM stopped_until - mlmessages.clock())::float8"""
+RESUME: Final = """
+UPDATE mlmessages.seller SET stopped = NULL, stops = 0, stopped_until = '-infinity' WHERE id = %(seller)s"""
+EMPTY: Final = tuple(
+    f"DELETE FROM mlmessages.{table} WHERE seller = (SELECT no FROM mlmessages.seller WHERE id = %(seller)s)"
+    for table in ("token", "once", "buried", "letter", "notification", "body", "message", "pack")
+)
+REMOVE: Final = "DELETE FROM mlmessages.seller WHERE id = %(seller)s RETURNING 1"
+SELLERS: Final = """
+SELECT s.id, w.name, CASE WHEN s.stopped_until > mlmessages.clock() THEN s.stopped END FROM mlmessages.seller s
+ LEFT JOIN mlmessages.worker w ON w.id = s.worker AND w.until > mlmessages.clock() ORDER BY s.no"""
+OVERVIEW: Final = """
+SELECT seller, holder, coalesce(alive, false), stopped, listed_at, owed, issued, waiting, parked, undelivered,
+ oldest_undelivered, dead, unknown_notifications FROM mlmessages.overview ORDER BY seller"""
 RELEASE: Final = """
 UPDATE mlmessages.seller SET worker = NULL WHERE no = %(no)s::int AND epoch = %(epoch)s::bigint
  AND worker = %(worker)s::uuid"""
@@ -61,6 +78,7 @@ HOLD: Final = """
 SELECT s.no, s.epoch FROM mlmessages.seller s
  JOIN unnest(%(sellers)s::int[], %(epochs)s::bigint[]) f(no, epoch) USING (no, epoch)
  ORDER BY s.no FOR KEY SHARE OF s"""
+RING_SELLER: Final = "UPDATE mlmessages.seller SET rings = rings + 1 WHERE id = %(seller)s RETURNING 1"
 RING: Final = "UPDATE mlmessages.seller SET rings = rings + 1 WHERE no = %(s)s::int"
 
 # -- packs --

@@ -13,6 +13,7 @@ from ..journal.store import (
     PendingCheck,
     Row,
     Seat,
+    Seller,
     Stored,
     StoredMessage,
     Taken,
@@ -173,10 +174,13 @@ class PostgresStore:
         return bool(fresh)
 
     def add_check(self, seat: Seat, message_id: str, wait: float, *, held: bool) -> bool:
-        return self.notice(seat.seller_id, message_id, wait, held=held) or False
+        return self._notice(seat.seller_id, message_id, wait, held=held) or False
 
-    def notice(self, seller_id: str, message_id: str, wait: float, *, held: bool = False) -> bool | None:
-        """As `add_check`, without a seat; None: there is no such seller."""
+    def notice(self, seller_id: str, message_id: str, wait: float) -> bool:
+        return self._notice(seller_id, message_id, wait, held=False) is not None
+
+    def _notice(self, seller_id: str, message_id: str, wait: float, *, held: bool) -> bool | None:
+        """Return whether it is new; None: there is no such seller."""
         given = {"seller": seller_id, "id": message_id, "wait": wait, "most": MOST_CHECKS, "held": held}
         [(sellers, known, full, added)] = self._connection.fetch(sql.NOTICE, given)
         if not sellers:
@@ -186,6 +190,8 @@ class PostgresStore:
         self._make_room(seller_id)
         [(_, _, full, added)] = self._connection.fetch(sql.NOTICE, given)
         if full:
+            if not held:  # the listing shows what it may be about
+                self._connection.run(sql.RING_SELLER, {"seller": seller_id})
             raise TooManyChecks(
                 f"notifications have named {MOST_CHECKS} messages that are not known: are they forged?"
                 " No more are taken"
@@ -281,8 +287,29 @@ class PostgresStore:
         found = self._connection.fetch(sql.HOLDER, {"seller": seller_id})
         return found[0][0] if found else None
 
+    def stop_seller(self, seat: Seat, reason: str) -> float:
+        [(wait,)] = self._fetch(sql.STOP, seat, reason=reason)
+        return float(wait)
+
+    def resume_seller(self, seller_id: str) -> None:
+        self._connection.run(sql.RESUME, {"seller": seller_id})
+
+    def ring(self, seller_id: str) -> bool:
+        return bool(self._connection.fetch(sql.RING_SELLER, {"seller": seller_id}))
+
+    def sellers(self) -> list[Seller]:
+        [found] = self._connection.transaction([(sql.SELLERS, {})])
+        return [Seller(*row) for row in found]
+
+    def remove_seller(self, seller_id: str) -> bool:
+        for statement in sql.EMPTY:
+            self._connection.run(statement, {"seller": seller_id})
+        return bool(self._connection.fetch(sql.REMOVE, {"seller": seller_id}))
+
+    def claim_duty(self, name: str, every: float) -> bool:
+        return bool(self._connection.fetch(sql.DUE, {"duty": name, "every": every}))
+
     def sweep(self) -> None:
-        """Delete what is done, once an hour for all workers together."""
-        if self._connection.fetch(sql.DUE, {"duty": "sweep", "every": 3600.0}):
+        if self.claim_duty("sweep", 3600.0):
             for statement in (sql.SWEEP_PACKS, sql.SWEEP_DEAD, sql.SWEEP_CHECKS, sql.SWEEP_WORKERS):
                 self._connection.run(statement, {})

@@ -11,7 +11,7 @@ CREATE TABLE mlmessages.seller (
   no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text COLLATE "C" NOT NULL UNIQUE,
   epoch bigint NOT NULL DEFAULT 0, worker uuid, held_since timestamptz,
   rings bigint NOT NULL DEFAULT 0,    -- something was written that its holder has not seen
-  listed_at timestamptz, stopped_until timestamptz NOT NULL DEFAULT '-infinity', stopped text,
+  listed_at timestamptz, stopped_until timestamptz NOT NULL DEFAULT '-infinity', stopped text, stops int NOT NULL DEFAULT 0,
   UNIQUE (no, epoch)                  -- makes epoch a key: FOR KEY SHARE keeps a takeover out, and a ring not
 ) WITH (fillfactor = 50);
 CREATE INDEX seller_of ON mlmessages.seller (worker);

@@ -20,7 +20,7 @@ from journal.stores import (
     taken,
     whole,
 )
-from mlmessages.journal.store import Held, Seat, SharedStore
+from mlmessages.journal.store import Held, Seat, Seller, SharedStore
 
 Stores = Callable[[], SharedStore]
 
@@ -216,6 +216,89 @@ def test_free_seats_are_taken_those_first_that_were_not_listed_for_longest(share
     with whole(one):
         last = one.take(ONE, 3, settle_time=SETTLE, second_look=SECOND_LOOK)
     assert [each.seat.seller_id for each in last] == ["3"]
+
+
+def test_a_stopped_seller_is_not_taken_until_its_time_is_over(shared: Stores, clock: Clock) -> None:
+    """Nor counted: for an hour, then two, up to a day; resumed, it is taken at once, and the next stop is an hour."""
+    one = shared()
+    first = taken(one, ONE).seat
+    with whole(one, first):
+        assert one.stop_seller(first, "its tokens are refused") == pytest.approx(3600.0)
+    with whole(one):
+        assert one.count() == (0, 1)
+        assert one.holder(SELLER) == "host-one"
+        one.release(ONE, first)
+    assert one.sellers() == [Seller(SELLER, None, "its tokens are refused")]
+    with whole(one):
+        assert one.take(ONE, 5, settle_time=SETTLE, second_look=SECOND_LOOK) == []
+    clock.now += 3601
+    assert one.sellers() == [Seller(SELLER, None, None)]
+    second = taken(one, TWO).seat
+    assert second.epoch == 2
+    with whole(one, second):
+        waits = [one.stop_seller(second, "again") for _ in range(6)]
+    assert waits == [pytest.approx(3600.0 * hours) for hours in (2, 4, 8, 16, 24, 24)]
+    with whole(one):
+        one.retire(TWO)
+        one.resume_seller(SELLER)
+        one.resume_seller("unheard of")
+        assert one.count()[0] == 1
+    third = taken(one, THREE).seat
+    with whole(one, third):
+        assert one.stop_seller(third, "once more") == pytest.approx(3600.0)
+
+
+def test_a_notification_reaches_the_holder_from_any_process(shared: Stores, clock: Clock) -> None:
+    """Written down and rung once; unnamed news rings; a seller that is not there is told; known messages are silent."""
+    one, two = shared(), shared()
+    seat = taken(one, ONE).seat
+    with whole(two):
+        assert two.notice(SELLER, "named", 60.0)
+        assert two.notice(SELLER, "named", 60.0)
+        assert not two.notice("999", "named", 60.0)
+    assert [check.message_id for check in one.pending_checks(seat)] == ["named"]
+    assert [held.rings for held in one.seats(ONE)] == [1]
+    with whole(two):
+        assert two.ring(SELLER)
+        assert not two.ring("999")
+    assert [held.rings for held in one.seats(ONE)] == [2]
+
+
+def test_a_duty_is_one_caller_s_at_a_time(shared: Stores, clock: Clock) -> None:
+    """True once in the time that is asked for, whoever asks; duties are apart."""
+    one, two = shared(), shared()
+    with whole(one):
+        assert one.claim_duty("missed", 3600.0)
+    with whole(two):
+        assert not two.claim_duty("missed", 3600.0)
+        assert two.claim_duty("other", 3600.0)
+    clock.now += 3601
+    with whole(two):
+        assert two.claim_duty("missed", 3600.0)
+
+
+def test_a_seller_that_is_removed_is_forgotten(shared: Stores, clock: Clock) -> None:
+    """With all that was kept; its holder holds nothing any more; added again, it begins anew."""
+    one = shared()
+    old = taken(one, ONE).seat
+    with whole(one, old):
+        one.listed(old, [("1", 1, None)], 1.0)
+        one.claim(old, "1")
+        one.read(old, "1", [entry("a")], None, held=True)
+        one.once(old, ["a"], "greet")
+    with whole(one):
+        assert one.remove_seller(SELLER)
+        assert not one.remove_seller(SELLER)
+    assert one.seats(ONE) == []
+    assert one.sellers() == []
+    with whole(one, old) as held:
+        assert held == frozenset()
+    new = taken(one, TWO).seat
+    assert new.no != old.no
+    with whole(one, new):
+        one.claim(new, "1")
+        assert one.read(new, "1", [entry("a")], None, held=True).fresh == ["a"]
+        assert one.once(new, ["a"], "greet")
 
 
 def test_sellers_share_nothing(shared: Stores) -> None:
