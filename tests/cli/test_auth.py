@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
+import click
 import pytest
 from click.testing import CliRunner, Result
 
+from cases import case
 from cli.conftest import PROGRAM, TOKEN, Serve, environment, piped
 from mlmessages import FileTokenStore
+from mlmessages.auth.grants import HOSTS
 from mlmessages.cli.app import cli
+from mlmessages.cli.commands.auth import url
 from mlmessages.models import Token
 from mlmessages.testing import DROP, EXECUTE, Reply, Server, on
 
@@ -72,7 +78,7 @@ def token_in(file: Path) -> Token:
     return token
 
 
-def keep(server: Server, file: Path, **changes: object) -> Token:
+def keep(server: Server, file: Path, **changes: Any) -> Token:
     """Tokens that the sandbox takes, in the file."""
     oauth, now = server.sandbox.oauth, datetime.now(UTC)
     token = Token(oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, server.seller_id)
@@ -93,6 +99,9 @@ def pending(file: Path) -> Path:
         ((), "global-selling.mercadolibre.com"),
         (("--site", "MLB"), "auth.mercadolivre.com.br"),
         (("--site", "mla"), "auth.mercadolibre.com.ar"),
+        (("--site", "MCR"), "auth.mercadolibre.co.cr"),
+        (("--host", "auth.mercadolibre.com.xx"), "auth.mercadolibre.com.xx"),
+        (("--host", "https://auth.mercadolibre.com.xx"), "auth.mercadolibre.com.xx"),
     ],
 )
 def test_url_prints_the_address_of_the_sellers_site(
@@ -108,6 +117,31 @@ def test_url_prints_the_address_of_the_sellers_site(
     assert (query["response_type"], query["code_challenge_method"]) == (["code"], ["S256"])
     assert len(query["state"][0]) >= 32
     assert server.sandbox.log == []
+
+
+@case("L7")
+def test_url_knows_every_site_with_a_host() -> None:
+    """All that Mercado Libre has; each of them has a host of its own."""
+    (option,) = [option for option in url.params if option.name == "site"]
+    assert isinstance(option.type, click.Choice)
+    assert set(option.type.choices) == set(HOSTS)
+    assert {"MCR", "MPA", "MRD", "MBO", "MPY", "MGT", "MHN", "MNI", "MSV"} <= set(HOSTS)
+    assert len(set(HOSTS.values())) == len(HOSTS)
+
+
+@case("L7")
+@pytest.mark.parametrize("host", ["", "http://elsewhere.example", "a b", "auth.example/x?y", "user@auth.example"])
+def test_url_refuses_what_is_no_host(server: Server, file: Path, host: str) -> None:
+    """Misuse, and nothing is written."""
+    assert run(server, file, "auth", "url", "--host", host).exit_code == 2
+    assert not pending(file).exists()
+
+
+@case("L7")
+def test_url_takes_a_server_on_this_machine(server: Server, file: Path) -> None:
+    """Such as the sandbox, by plain http."""
+    asked = run(server, file, "auth", "url", MLMESSAGES_AUTH_HOST="http://127.0.0.1:5")
+    assert asked.stdout.startswith("http://127.0.0.1:5/authorization?")
 
 
 def test_url_never_repeats_a_state(server: Server, file: Path) -> None:
@@ -184,6 +218,13 @@ def test_exchange_proves_that_we_asked(server: Server, file: Path) -> None:
         ("\n", "no code"),
         (f"{REDIRECT_URI}?state=x", "no code"),
         (f"{REDIRECT_URI}?error=access_denied&state=x", "access_denied"),
+        (
+            f"{REDIRECT_URI}?error=access_denied&error_description=The+seller+said+no",
+            "access_denied: The seller said no",
+        ),
+        (f"{REDIRECT_URI}?error=invalid_operator_user_id", "administrator"),
+        (f"{REDIRECT_URI}?error=invalid_request&error_description=redirect_uri+mismatch", "letter by letter"),
+        (f"{REDIRECT_URI}?error=unauthorized_application", "blocked the application"),
         ("two words", "no code"),
         ("https://[x", "no code"),
     ],
@@ -218,6 +259,31 @@ def test_exchange_does_not_trust_what_is_pending(server: Server, file: Path, con
         assert result.exit_code == 1
         assert "others may read or write it" in result.stderr
         assert "Begin again" in result.stderr
+
+
+@case("K23")
+def test_exchange_rehearses_the_replacement_before_the_code_is_spent(
+    server: Server, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token file that is mounted by itself cannot be replaced: nothing is sent, and the hint is to mount the folder."""
+    kept = keep(server, file)
+    pasted = consent(server, file)
+    replace = os.replace
+
+    def busy(source: object, target: object) -> None:
+        if Path(str(target)) == file:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        replace(str(source), str(target))
+
+    monkeypatch.setattr(os, "replace", busy)
+    result = run(server, file, "auth", "exchange", stdin=pasted)
+    assert result.exit_code == 1
+    assert "Device or resource busy" in result.stderr
+    assert "mount its folder" in result.stderr
+    assert server.sandbox.log == []
+    monkeypatch.undo()
+    assert token_in(file) == kept
+    assert run(server, file, "auth", "exchange", stdin=pasted).exit_code == 0
 
 
 def test_exchange_does_not_replace_another_sellers_tokens(server: Server, file: Path) -> None:
@@ -297,6 +363,48 @@ def test_status_tells_of_a_refresh_without_an_answer(server: Server, file: Path)
     """A process died in the middle of one: that is worth knowing."""
     keep(server, file, refresh_sent_at=datetime.now(UTC))
     assert "its answer never kept" in run(server, file, "auth", "status").stderr
+
+
+@case("L6")
+def test_status_tells_of_a_definite_refusal(server: Server, file: Path) -> None:
+    """After `invalid_grant` the seller must authorise again, however long the tokens would last: exit code 1."""
+    keep(server, file)
+    server.sandbox.oauth.revoke()
+    assert run(server, file, "auth", "refresh").exit_code == 1
+    result = run(server, file, "auth", "status")
+    assert result.exit_code == 1
+    assert "refused by the server" in result.stdout
+    assert "authorise again" in result.stderr
+    as_json = json.loads(run(server, file, "auth", "status", "--json").stdout)
+    assert as_json["must_authorise_again"]
+    assert as_json["refresh_refused_at"]
+    pasted = consent(server, file)
+    assert run(server, file, "auth", "exchange", stdin=pasted).exit_code == 0
+    assert run(server, file, "auth", "status").exit_code == 0
+
+
+@case("L6")
+def test_a_command_does_not_promise_to_try_again(server: Server, file: Path) -> None:
+    """It ends, and with it the attempts."""
+    kept = datetime.now(UTC) - timedelta(hours=4)
+    keep(server, file, issued_at=kept, expires_at=kept + timedelta(hours=6))
+    server.sandbox.add(on("token").do(Reply(403, {"error": "forbidden"})))
+    result = run(server, file, "unread")
+    assert result.exit_code == 0
+    assert "is good for 2.0 h more" in result.stderr
+    assert "again in" not in result.stderr
+
+
+@case("O7")
+def test_exchange_says_what_0600_means_on_windows(server: Server, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing: the folder's permissions decide, and that is said when tokens are kept there for the first time."""
+    pasted = consent(server, file)
+    assert "Windows" not in run(server, file, "auth", "exchange", stdin=pasted).stderr
+    pasted = consent(server, file)
+    monkeypatch.setattr("mlmessages.cli.commands.auth.on_windows", lambda: True)
+    result = run(server, file, "auth", "exchange", stdin=pasted)
+    assert "On Windows" in result.stderr
+    assert "user profile" in result.stderr
 
 
 def test_refresh_refreshes_now(server: Server, file: Path) -> None:

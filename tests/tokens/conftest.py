@@ -39,6 +39,13 @@ def first_token(sandbox: Sandbox, *, age: timedelta = 0 * HOUR, life: timedelta 
     return Token(sandbox.oauth.access_token, sandbox.oauth.refresh_token, issued + life, issued, sandbox.seller_id)
 
 
+async def stored(store: FileTokenStore) -> Token:
+    """What is in the file."""
+    token = await store.load()
+    assert token is not None
+    return token
+
+
 def posts(sandbox: Sandbox) -> list[Entry]:
     """What came to the token endpoint."""
     return [entry for entry in sandbox.log if entry.kind == "token"]

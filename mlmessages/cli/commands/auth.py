@@ -216,9 +216,14 @@ def exchange(token_file: Path, *, base_url: str) -> None:
     code = _code(_pasted(), pending)
     token = run(_exchanged(base_url, token_file, pending, secret, code))
     note("The tokens are kept.")
-    if sys.platform == "win32":
+    if on_windows():
         note("On Windows whoever may read the folder may read them: keep the file in your user profile.")
     _print(token)
+
+
+def on_windows() -> bool:
+    """Return True where mode 0600 means nothing."""
+    return sys.platform == "win32"
 
 
 def _pasted() -> Secret:
