@@ -32,9 +32,9 @@ def text(value: Any) -> str | None:
 
 def body(value: Any) -> str | None:
     """Return the text of a message, which the flat form of the documentation puts into an object."""
-    if value.__class__ is dict and "plain" in value:
-        return text(value["plain"])
-    return text(value)
+    if value is None or value.__class__ is str:
+        return value
+    return text(value["plain"] if value.__class__ is dict and "plain" in value else value)
 
 
 def word(value: Any) -> str | None:
@@ -44,6 +44,8 @@ def word(value: Any) -> str | None:
 
 def reason(value: Any) -> str | None:
     """Return a word, or None for ``""`` and ``"none"``, which the server writes for no reason [observed]."""
+    if value is None:
+        return None
     found = word(value)
     return None if found in ("", "none") else found
 
@@ -84,13 +86,6 @@ def moment(value: Any) -> datetime | None:
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (OverflowError, TypeError, ValueError):
         raise Unexpected("expected a date") from None
-
-
-def array(value: Any) -> list[Any] | None:
-    """Return an array as it is."""
-    if value is None or value.__class__ is list:
-        return value
-    raise Unexpected("expected an array")
 
 
 def lenient(read: Callable[[Any], T | None], value: Any) -> T | None:

@@ -282,7 +282,7 @@ def test_the_files_that_a_send_lost_are_named(parser: str) -> None:
     assert sent.refused_files == (("700100200_b7c1.pdf", "invalid_extension"),)
     assert single_message(body("message_by_id_legacy_flat")).refused_files == ()
     several = {"invalid_size": ["a", "b"], "forbidden": ["c"], "internal_error": None, "invalid_extension": [5, None]}
-    assert message({"id": "a", "attachments_validations": several}).refused_files == (
+    assert sent_message(dump({"id": "a", "attachments_validations": several}), "1", "2").refused_files == (
         ("a", "invalid_size"),
         ("b", "invalid_size"),
         ("c", "forbidden"),
