@@ -2,7 +2,7 @@
 
 One function, `_shapes`, says how each model is read. It is used twice. The *strict* readers take plain JSON and raise
 at the first value that is not of a documented type. Then, and only then, the *forgiving* ones read the same JSON
-wrapped in `_Traced`, which knows the path of each value: such a value becomes None and a line in `problems`, and no
+wrapped in `Traced`, which knows the path of each value: such a value becomes None and a line in `problems`, and no
 message is dropped for its shape.
 
 cattrs generates the readers of the parts that come seldom. Those of a message and of what comes with every message are
@@ -12,12 +12,12 @@ written out, with positional arguments: that takes half the time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from attrs import evolve, fields, frozen
+from attrs import evolve, fields
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -37,154 +37,22 @@ from . import scalars
 from .arguments import ATTACHMENT_ID, PACK_ID
 from .calls import Response
 from .json import dump_json, parse_json
-from .scalars import UNREADABLE, Unexpected, http_date, kind, lenient
+from .scalars import FORGIVING, STRICT, UNREADABLE, Reader, Readers, Traced, http_date, kind, lenient
 
 T = TypeVar("T")
-_Reader = Callable[[Any], Any]
 _MessageReader = Callable[[Any, Mapping[str, Any], str | None], Message]
-
-
-class _Nothing(dict[str, Any]):
-    """An object that is null: each of its values is."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-
-_NOTHING: Final = _Nothing()
-
-
-# -- a value that is read strictly, and one that is read whatever it is ------------------------------------------------
-
-
-def _key(value: Any) -> str:
-    """The id of a message, which it cannot do without; no journal can keep one with a NUL in it."""
-    if value.__class__ is str and value and "\0" not in value:
-        return value  # type: ignore[no-any-return]
-    if value.__class__ is int:
-        return str(value)
-    raise Unexpected("expected an id")
-
-
-def _object(value: Any) -> Any:
-    """An object, or an empty one for null: both have `get`."""
-    if value.__class__ is dict:
-        return value
-    if value is None:
-        return _NOTHING
-    raise Unexpected("expected an object")
-
-
-def _party(value: Any) -> Any:
-    """Who writes or is written to: the flat form may name several [documented]."""
-    if value.__class__ is dict:
-        return value
-    if value.__class__ is list:
-        return _object(value[0]) if value else _NOTHING
-    return _object(value)
-
-
-def _objects(value: Any) -> Any:
-    """The objects of an array. Null stands for none; in the flat form an empty one does, too [documented]."""
-    if value is None:
-        return ()
-    for item in _array(value):
-        if item.__class__ is not dict and item is not None:
-            raise Unexpected("expected an object")
-    return value if all(value) else [item for item in value if item]
-
-
-def _array(value: Any) -> Any:
-    """An array, or an empty one for null."""
-    if value.__class__ is list:
-        return value
-    if value is None:
-        return ()
-    raise Unexpected("expected an array")
-
-
-@frozen
-class _Readers:
-    """How single values are read: strictly, or the same made forgiving."""
-
-    text: _Reader = scalars.text
-    body: _Reader = scalars.body
-    word: _Reader = scalars.word
-    reason: _Reader = scalars.reason
-    identifier: _Reader = scalars.identifier
-    key: _Reader = _key
-    number: _Reader = scalars.number
-    flag: _Reader = scalars.flag
-    moment: _Reader = scalars.moment
-    object: _Reader = _object
-    party: _Reader = _party
-    array: _Reader = _array
-    objects: _Reader = _objects
-
-
-class _Traced:
-    """A JSON value with its path, and the list of what could not be read."""
-
-    __slots__ = ("path", "problems", "value")
-
-    def __init__(self, value: Any, path: str, problems: list[str]) -> None:
-        self.value = value
-        self.path = path
-        self.problems = problems
-
-    def get(self, key: str) -> _Traced | None:
-        value = self.value.get(key)
-        return None if value is None else _Traced(value, f"{self.path}.{key}".lstrip("."), self.problems)
-
-    __getitem__ = get
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.value
-
-    def __iter__(self) -> Iterator[_Traced | None]:
-        for i, value in enumerate(self.value):
-            yield None if value is None else _Traced(value, f"{self.path}[{i}]", self.problems)
-
-
-def _forgiving(read: _Reader) -> _Reader:
-    """`read`, for a value that is traced: None and a problem instead of an exception."""
-
-    def read_traced(traced: _Traced | None) -> Any:
-        if traced is None:
-            return read(None)
-        try:
-            value = read(traced.value)
-        except UNREADABLE as error:
-            why = str(error) if isinstance(error, Unexpected) else "not readable"
-            traced.problems.append(f"{traced.path}: {why}, found {kind(traced.value)}")
-            return read(None)
-        return _Traced(value, traced.path, traced.problems) if isinstance(value, (dict, list)) else value
-
-    return read_traced
-
-
-_traced_object: Final = _forgiving(_object)
-_traced_array: Final = _forgiving(_array)
-
-
-def _traced_objects(traced: _Traced | None) -> list[Any]:
-    """As `_objects`; what is no object is left out, and named."""
-    return [item for item in map(_traced_object, _traced_array(traced)) if item]
 
 
 # -- the shapes --------------------------------------------------------------------------------------------------------
 
 
-def _shapes(converter: Converter, read: _Readers, resource: Callable[[Any, Any], Resource]) -> _MessageReader:
+def _shapes(converter: Converter, read: Readers, resource: Callable[[Any, Any], Resource]) -> _MessageReader:
     """Teach `converter` the parts of an answer, made of what `read` reads; return what reads a message.
 
     `resource` makes one of an id and a name.
     """
     text, word, reason, identifier, moment = read.text, read.word, read.reason, read.identifier, read.moment
-    an_object, party, objects, body, key = read.object, read.party, read.objects, read.body, read.key
+    an_object, party, objects, body, key = read.an_object, read.party, read.objects, read.body, read.key
 
     def moderation(raw: Any) -> Moderation:
         date = raw["moderation_date"]
@@ -241,7 +109,7 @@ def _shapes(converter: Converter, read: _Readers, resource: Callable[[Any, Any],
             raw,
         )
 
-    def generated(cls: type, **readers: _Reader) -> Callable[[Any, Any], Any]:
+    def generated(cls: type, **readers: Reader) -> Callable[[Any, Any], Any]:
         """What cattrs makes of a class: the fields in `readers` are read, the others keep their default."""
         overrides: dict[str, Any] = {a.name: override(omit=a.name not in readers) for a in fields(cls)}
         overrides |= {name: override(struct_hook=_hook(reader)) for name, reader in readers.items()}
@@ -269,23 +137,19 @@ def _shapes(converter: Converter, read: _Readers, resource: Callable[[Any, Any],
     return message
 
 
-def _hook(reader: _Reader) -> Callable[[Any, Any], Any]:
+def _hook(reader: Reader) -> Callable[[Any, Any], Any]:
     return lambda value, _: reader(value)
 
 
-def _resource(read: _Readers) -> Callable[[Any, Any], Resource]:
+def _resource(read: Readers) -> Callable[[Any, Any], Resource]:
     return lambda id_, name: Resource(read.identifier(id_), read.text(name))
 
 
-_READERS: Final = _Readers()
-_FORGIVING_READERS: Final = evolve(
-    _Readers(**{a.name: _forgiving(getattr(_READERS, a.name)) for a in fields(_Readers)}), objects=_traced_objects
-)
 _STRICT: Final = Converter(detailed_validation=False)
 _FORGIVING: Final = Converter(detailed_validation=False)
 # All messages of a conversation name the same pack and seller: `typed`, or the id 1 would be taken for true.
-_strict_message: Final = _shapes(_STRICT, _READERS, lru_cache(maxsize=512, typed=True)(_resource(_READERS)))
-_forgiving_message: Final = _shapes(_FORGIVING, _FORGIVING_READERS, _resource(_FORGIVING_READERS))
+_strict_message: Final = _shapes(_STRICT, STRICT, lru_cache(maxsize=512, typed=True)(_resource(STRICT)))
+_forgiving_message: Final = _shapes(_FORGIVING, FORGIVING, _resource(FORGIVING))
 _STRICT_PARTS: Final[dict[type, Callable[[Any, Any], Any]]] = {
     cls: _STRICT.get_structure_hook(cls) for cls in (Paging, ConversationStatus)
 }  # looked up once
@@ -352,10 +216,10 @@ def _unusual_message(raw: Any, pack_id: str | None, path: str) -> Message:
     if not isinstance(raw, dict):
         raise _unreadable(f"{path or 'message'}: expected an object, found {kind(raw)}")
     wire = _from_flat(raw) if raw.get("id") is None and "message_id" in raw else raw
-    if lenient(_key, wire.get("id")) is None:
+    if lenient(scalars.key, wire.get("id")) is None:
         raise _unreadable(f"{path}.id: expected an id, found {kind(wire.get('id'))}".lstrip("."))
     problems: list[str] = []
-    return evolve(_forgiving_message(_Traced(wire, "", problems), raw, pack_id), problems=tuple(problems))
+    return evolve(_forgiving_message(Traced(wire, "", problems), raw, pack_id), problems=tuple(problems))
 
 
 def _messages(rows: list[Any], pack_id: str) -> tuple[Message, ...]:
@@ -373,7 +237,7 @@ def _part(cls: type[T], raw: Any) -> T | None:
     try:
         return _STRICT_PARTS[cls](raw, cls)  # type: ignore[no-any-return]
     except UNREADABLE:
-        return _FORGIVING.structure(_Traced(raw, "", []), cls)
+        return _FORGIVING.structure(Traced(raw, "", []), cls)
 
 
 # -- what a journal keeps ----------------------------------------------------------------------------------------------

@@ -1,18 +1,21 @@
-"""One value of the wire: read strictly, or None.
+"""One value of the wire: read strictly, or None with its problem.
 
 A strict reader takes a JSON value and returns the value of a model, None for null, or raises `Unexpected` for a value
-of a type that the documentation does not name. `lenient` makes None of such a value. Nothing is coerced in silence: the
-text ``"5"`` is no id of another type, and ``"false"`` is not true.
+of a type that the documentation does not name. Nothing is coerced in silence: ``"false"`` is not true, and 5 is no text.
+`lenient` makes None of what cannot be read; `forgiving` does so too, and says where it stood and why it was not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
+from attrs import evolve, fields, frozen
+
 T = TypeVar("T")
+Reader = Callable[[Any], Any]
 
 
 class Unexpected(TypeError):
@@ -88,6 +91,62 @@ def moment(value: Any) -> datetime | None:
         raise Unexpected("expected a date") from None
 
 
+def key(value: Any) -> str:
+    """Return the id of a message, which it cannot do without; no journal can keep one with a NUL in it."""
+    if value.__class__ is str and value and "\0" not in value:
+        return value
+    if value.__class__ is int:
+        return str(value)
+    raise Unexpected("expected an id")
+
+
+class _Nothing(dict[str, Any]):
+    """An object that is null: so is each of its values."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+_NOTHING: Final = _Nothing()
+
+
+def an_object(value: Any) -> dict[str, Any]:
+    """Return an object as it is, or an empty one for null."""
+    if value.__class__ is dict:
+        return value
+    if value is None:
+        return _NOTHING
+    raise Unexpected("expected an object")
+
+
+def party(value: Any) -> dict[str, Any]:
+    """Return who writes or is written to: the flat form names several, of whom the first counts [documented]."""
+    if value.__class__ is dict:
+        return value
+    if value.__class__ is list:
+        return an_object(value[0]) if value else _NOTHING
+    return an_object(value)
+
+
+def array(value: Any) -> Sequence[Any]:
+    """Return an array as it is, or an empty one for null."""
+    if value.__class__ is list:
+        return value
+    if value is None:
+        return ()
+    raise Unexpected("expected an array")
+
+
+def objects(value: Any) -> Sequence[Any]:
+    """Return the objects of an array. Null stands for none; in the flat form an empty one does, too [documented]."""
+    if value is None:
+        return ()
+    for item in array(value):
+        if item.__class__ is not dict and item is not None:
+            raise Unexpected("expected an object")
+    return value if all(value) else [item for item in value if item]
+
+
 def lenient(read: Callable[[Any], T | None], value: Any) -> T | None:
     """Return what `read` makes of `value`, or None where it cannot be read."""
     try:
@@ -107,6 +166,91 @@ def kind(value: Any) -> str:
         float: "a number",
     }
     return kinds.get(type(value), "null")
+
+
+# -- with the path of each value, and what could not be read -----------------------------------------------------------
+
+
+class Traced:
+    """A JSON value with its path, and the list of what could not be read. It is used as the value itself would be."""
+
+    __slots__ = ("path", "problems", "value")
+
+    def __init__(self, value: Any, path: str, problems: list[str]) -> None:
+        self.value = value
+        self.path = path
+        self.problems = problems
+
+    def get(self, key: str) -> Traced | None:
+        """Return the value of a key with its path, or None where it is null or absent."""
+        value = self.value.get(key)
+        return None if value is None else Traced(value, f"{self.path}.{key}".lstrip("."), self.problems)
+
+    __getitem__ = get
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.value
+
+    def __iter__(self) -> Iterator[Traced | None]:
+        for i, value in enumerate(self.value):
+            yield None if value is None else Traced(value, f"{self.path}[{i}]", self.problems)
+
+
+def forgiving(read: Reader) -> Reader:
+    """Return what reads a `Traced` value as `read` does a plain one, and notes a problem instead of raising."""
+
+    def read_traced(traced: Traced | None) -> Any:
+        if traced is None:
+            return read(None)
+        try:
+            value = read(traced.value)
+        except UNREADABLE as error:
+            why = str(error) if isinstance(error, Unexpected) else "not readable"
+            traced.problems.append(f"{traced.path}: {why}, found {kind(traced.value)}")
+            return read(None)
+        return Traced(value, traced.path, traced.problems) if isinstance(value, (dict, list)) else value
+
+    return read_traced
+
+
+_traced_object: Final = forgiving(an_object)
+_traced_array: Final = forgiving(array)
+
+
+def _traced_objects(traced: Traced | None) -> list[Any]:
+    """As `objects`; what is no object is left out, and named."""
+    return [item for item in map(_traced_object, _traced_array(traced)) if item]
+
+
+@frozen
+class Readers:
+    """How the values of a message are read: all of them strictly, or all of them forgivingly."""
+
+    text: Reader = text
+    body: Reader = body
+    word: Reader = word
+    reason: Reader = reason
+    identifier: Reader = identifier
+    key: Reader = key
+    number: Reader = number
+    flag: Reader = flag
+    moment: Reader = moment
+    an_object: Reader = an_object
+    party: Reader = party
+    array: Reader = array
+    objects: Reader = objects
+
+
+STRICT: Final = Readers()
+FORGIVING: Final = evolve(
+    Readers(*[forgiving(getattr(STRICT, field.name)) for field in fields(Readers)]), objects=_traced_objects
+)
+
+
+# -- headers -----------------------------------------------------------------------------------------------------------
 
 
 def http_date(value: str | None) -> datetime | None:
