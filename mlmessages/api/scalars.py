@@ -1,7 +1,7 @@
 """One value of the wire: read strictly, or None with its problem.
 
 A strict reader takes a JSON value and returns the value of a model, None for null, or raises `Unexpected` for a value
-of a type that the documentation does not name. Nothing is coerced in silence: ``"false"`` is not true, and 5 is no text.
+of a type that the documentation does not name. Nothing is coerced in silence: ``"false"`` is not true, 5 is no text.
 `lenient` makes None of what cannot be read; `forgiving` does so too, and says where it stood and why.
 """
 
