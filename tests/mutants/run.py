@@ -27,10 +27,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from operators import mutants
-from targets import TARGETS
-
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from mutants.operators import mutants  # noqa: E402 - it is found by the line above
+from mutants.targets import TARGETS  # noqa: E402
+
 ROOT = HERE.parents[1]
 PACKAGE = ROOT / "mlmessages"
 PATIENCE = 4.0  # times what the unharmed code takes
