@@ -63,7 +63,7 @@ class Worker:
         self, engine: Engine, *, name: str, lease: float = 30.0, told: Callable[[SeatChange], None] | None = None
     ) -> None:
         self.engine: Final = engine
-        self.id: Final = str(uuid.uuid4())  # never used twice: a row outlives its process
+        self.id = str(uuid.uuid4())
         self.name: Final = name
         self.lease: Final = lease
         self._told: list[Callable[[SeatChange], None]] = [told] if told is not None else []
@@ -79,7 +79,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin the lease. Raises `JournalError`."""
-        sent = _clocks()
+        sent, self.id = _clocks(), str(uuid.uuid4())  # never used twice: a row outlives its process
         await self._decide(lambda store: store.register(self.id, self.name, self.lease))
         self._renewed, self._breaks = sent, self.engine.breaks
         self._beating = asyncio.create_task(self._beat())

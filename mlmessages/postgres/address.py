@@ -48,7 +48,7 @@ class Address:
         self._conninfo = Secret(conninfo.make_conninfo(str(url), **added))
 
     def __repr__(self) -> str:
-        return f"Address({self.name})"
+        return f"Address({getattr(self, 'name', 'unreadable')})"
 
     def reveal(self) -> str:
         """Return the connection string, with its password."""
@@ -70,8 +70,11 @@ def _parts(url: str) -> dict[str, str]:
     from psycopg import Error, conninfo  # noqa: PLC0415 -- of the extra
 
     try:
+        if not isinstance(url, str) or not url:
+            raise ValueError
         parts = conninfo.conninfo_to_dict(str(url))
-    except (Error, TypeError):  # its text may quote the password
+        [int(port) for port in str(parts.get("port", "")).split(",") if port]
+    except (Error, ValueError):  # its text may quote the password
         raise ValueError(
             "url must be a PostgreSQL URL such as postgresql://user:password@host:5432/database?sslmode=verify-full"
         ) from None

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from ..api.arguments import check_id, seconds
 from ..api.notifications import Notification
+from ..auth.source import Secret
 from ..journal.journal import Place
 from ..journal.seats import Worker
 from ..journal.shared import SharedJournals
@@ -87,6 +88,7 @@ class Database:
         name: str | None = None,
         lease: float = 30.0,
     ) -> None:
+        url = Secret(url) if isinstance(url, str) else url  # first: no traceback shows it
         self._address = Address(url)
         if key is _NOT_GIVEN:
             raise ValueError(
@@ -107,7 +109,7 @@ class Database:
         self._budgets: list[SharedLimits] = []
 
     def __repr__(self) -> str:
-        return f"Database({self._address.name}, schema={self.schema!r})"
+        return f"Database({getattr(self, '_address', 'misused')})"
 
     def _open_store(self) -> PostgresStore:
         from . import schema  # noqa: PLC0415 -- psycopg

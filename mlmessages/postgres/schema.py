@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 VERSION: Final = 1  # the last migration that this program knows
+# Not to_regclass: its answers come from a cache that an advisory lock does not refresh.
+_META: Final = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %(name)s AND tablename = 'meta'"
+_SCHEMA: Final = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %(name)s"
 _LOCK: Final = 0x6D6C6D73  # "mlms": the key of the advisory lock, which ends with the transaction
 
 
@@ -43,7 +46,7 @@ def migrate(connection: Connection, schema: str) -> None:
         connection.begin()
         connection.fetch("SELECT pg_advisory_xact_lock(%(key)s::bigint)", {"key": _LOCK})
         version = _version(connection, schema)  # another process may have been faster
-        if version == 0 and not connection.fetch("SELECT to_regnamespace(%(name)s)", {"name": schema})[0][0]:
+        if version == 0 and not connection.fetch(_SCHEMA, {"name": schema}):
             connection.script(f'CREATE SCHEMA "{schema}"')
         for number in range(version + 1, VERSION + 1):
             for statement in _statements(_migration(number)):
@@ -60,16 +63,15 @@ def migrate(connection: Connection, schema: str) -> None:
 
 
 def _versions(connection: Connection, schema: str) -> tuple[int, int]:
-    [[(exists,)]] = connection.transaction([("SELECT to_regclass(%(meta)s)", {"meta": f"{schema}.meta"})])
-    if exists is None:
+    [found] = connection.transaction([(_META, {"name": schema})])
+    if not found:
         return 0, 0
     [[(version, oldest)]] = connection.transaction([("SELECT version, oldest FROM mlmessages.meta", {})])
     return version, oldest
 
 
 def _version(connection: Connection, schema: str) -> int:
-    [(exists,)] = connection.fetch("SELECT to_regclass(%(meta)s)", {"meta": f"{schema}.meta"})
-    if exists is None:
+    if not connection.fetch(_META, {"name": schema}):
         return 0
     [(version,)] = connection.fetch("SELECT version FROM mlmessages.meta", {})
     return int(version)
