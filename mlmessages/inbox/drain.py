@@ -1,4 +1,4 @@
-"""What an inbox hands over: `Delivery`, and `InboxDrain`, the iterator over them."""
+"""What an inbox hands over: `Delivery`, and `InboxDrain`, the iterator over deliveries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from ..conversations.drain_loop import DrainLoop
 from ..errors import JournalError
 from ..journal.journal import Journal
 from ..models import ConversationStatus, Message
-from .ingest import Ingest, NewMessages, ReadResult
+from .ingest import Ingest, ReadResult
+from .undelivered import NewMessages, Undelivered
 
 _GRACE: Final = 5.0  # seconds that closing waits for requests that have left
+_LONGEST_NAME: Final = 200  # characters of a name of `Delivery.once`
 
 
 class Delivery:
@@ -31,12 +33,12 @@ class Delivery:
       `Inbox.run` failed.
     """
 
-    __slots__ = ("_intake", "_news", "messages", "pack_id", "redelivered", "seller_id", "status", "unread")
+    __slots__ = ("_news", "_undelivered", "messages", "pack_id", "redelivered", "seller_id", "status", "unread")
 
-    def __init__(self, intake: Ingest, news: NewMessages) -> None:
-        self._intake = intake
+    def __init__(self, undelivered: Undelivered, news: NewMessages) -> None:
+        self._undelivered = undelivered
         self._news = news
-        self.seller_id: Final[str] = intake.seller_id
+        self.seller_id: Final[str] = undelivered.seller_id
         self.pack_id: Final[str] = news.pack_id
         self.messages: Final[tuple[Message, ...]] = news.messages
         self.unread: Final[tuple[Message, ...]] = tuple(row for row in news.messages if row.id in news.unread)
@@ -52,7 +54,7 @@ class Delivery:
 
         A second call changes nothing. Raises `JournalError`.
         """
-        await self._intake.acknowledge(self._news)
+        await self._undelivered.acknowledge(self._news)
 
     async def once(self, name: str) -> bool:
         """Return True the first time that it is called with this `name` for these messages, and False ever after.
@@ -65,44 +67,40 @@ class Delivery:
         It is durable before it returns True, so that what follows happens *at most once* for each message: also where
         the handler fails after `send` and the delivery comes again, alone or together with newer messages, and where
         the process is killed and started again. What it does not do: where the handler fails, or is killed, between
-        `once` and the end of `send`, the answer may not have been sent, and the next delivery does not send it.
-        It speaks for this journal alone: another program, or a journal that was deleted, knows nothing of it.
+        `once` and the end of `send`, the answer may not have been sent, and the next delivery does not send it. It
+        speaks for this journal alone: another program, or a journal that was deleted, knows nothing of it.
 
-        Raises `JournalError`; `ValueError` if `name` is not a text of 1 to 200 characters.
+        Raises `JournalError`; `ValueError` if `name` is not a text of 1 to 200 printable characters.
         """
-        if not isinstance(name, str) or not 0 < len(name) <= 200 or not name.isprintable():
-            raise ValueError("name must be a text of 1 to 200 printable characters")
-        return await self._intake.once(self._news, name)
+        if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
+            raise ValueError(f"name must be a text of 1 to {_LONGEST_NAME} printable characters")
+        return await self._undelivered.once(self._news, name)
 
 
 class InboxDrain:
     """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
 
-    def __init__(self, intake: Ingest, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
-        self._intake = intake
+    def __init__(self, ingest: Ingest, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
+        self._ingest = ingest
+        self._undelivered = ingest.undelivered
         self._journal = journal
         self._concurrency = concurrency
         self._before = before  # it may have been left open by a `break`
         self._busy = self._replaced = self._left = False
-        intake.begin()
-        self._rounds: DrainLoop[ReadResult] = DrainLoop(
-            intake.backlog,
-            unread=intake.unread,
-            look=intake.look,
-            looked=intake.looked,
-            failed=intake.failed,
-            refusals=lambda: intake.refusals,
-            seller_id=intake.seller_id,
+        ingest.begin()
+        self.loop: Final[DrainLoop[ReadResult]] = DrainLoop(
+            ingest.backlog,
+            unread=ingest.list_unread,
+            look=ingest.read,
+            looked=ingest.on_read,
+            failed=ingest.on_failure,
+            refusals=lambda: ingest.refusals,
+            seller_id=ingest.seller_id,
         )
-
-    @property
-    def rounds(self) -> DrainLoop[ReadResult]:
-        """The engine."""
-        return self._rounds
 
     @contextmanager
     def held(self) -> Iterator[InboxDrain]:
-        """A service does what a consumer would."""
+        """Let a service do what a consumer would."""
         self._busy = True
         try:
             yield self
@@ -112,10 +110,10 @@ class InboxDrain:
     @property
     def closed(self) -> bool:
         """True if it is over."""
-        return self._rounds.closed
+        return self.loop.closed
 
     def replace(self) -> None:
-        """Another drain takes over. `RuntimeError` where somebody waits for this one's next delivery."""
+        """Let another drain take over. `RuntimeError` where a consumer waits for this one's next delivery."""
         if self._busy:
             raise RuntimeError("an inbox has one drain at a time: close the other one first")
         self._replaced = not self.closed
@@ -143,14 +141,14 @@ class InboxDrain:
         if news is None:
             await self.aclose()
             raise self._end()
-        self._intake.record_delivery(news)
-        return Delivery(self._intake, news)
+        self._undelivered.record(news)
+        return Delivery(self._undelivered, news)
 
     def _end(self) -> Exception:
         return RuntimeError("the inbox is closed") if self._left else StopAsyncIteration()
 
     async def leave(self) -> None:
-        """Close it because the inbox is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
+        """Close it because the inbox is left: to its consumer, that is not the end, but a `RuntimeError`."""
         self._left = self._left or not self.closed
         await self.aclose()
 
@@ -161,34 +159,35 @@ class InboxDrain:
 
     async def _next(self) -> NewMessages | None:
         await self._close_before()
-        if (news := await self._intake.left_over()) is not None:
-            return news
         while not self.closed:
-            if (news := await self._intake.just_read()) is not None:
-                self._rounds.look_ahead(self._concurrency - len(self._intake.ready))
+            await self._ingest.reload()
+            if (news := await self._undelivered.left_over()) is not None:
                 return news
-            if not await self._rounds.advance(self._concurrency):
+            if (news := await self._undelivered.just_read()) is not None:
+                self.loop.look_ahead(self._concurrency - self._undelivered.read_ahead)
+                return news
+            if not await self.loop.advance(self._concurrency):
                 break
         return None
 
     async def aclose(self) -> None:
-        """End the drain: no pack is claimed any more, and what has left gets a few seconds to be answered and stored.
+        """End the drain: no pack is claimed any more, and what has left gets 5 s to be answered and stored.
 
         What was stored and not handed over comes in the next drain.
         """
         await self._close_before()
-        if self.closed and not self._rounds.looks:
+        if self.closed and not self.loop.looks:
             return
-        self._rounds.close()
-        looks = dict(self._rounds.looks)  # all of them: a consumer that is waiting meanwhile takes out those that end
-        for task, pack in looks.items():
-            if not self._intake.in_doubt(pack):
+        self.loop.close()
+        reads = dict(self.loop.looks)  # a copy: a consumer that is waiting meanwhile takes out those that end
+        for task, pack in reads.items():
+            if not self._ingest.in_doubt(pack):
                 task.cancel()
-        if looks:
-            await asyncio.wait(looks, timeout=_GRACE)
-        for task, pack in looks.items():
+        if reads:
+            await asyncio.wait(reads, timeout=_GRACE)
+        for task, pack in reads.items():
             await self._settle(task, pack)
-        with suppress(JournalError):  # closing the inbox says so
+        with suppress(JournalError):  # closing the inbox raises it
             await self._journal.purge()
 
     async def _settle(self, task: asyncio.Task[ReadResult], pack: Pack) -> None:
@@ -196,13 +195,13 @@ class InboxDrain:
             task.cancel()
             await asyncio.wait([task])
         # The pack is owed again, or parked, whatever it was; if the journal is broken, it has the claim, as of a dead
-        # process. Why the drain ended is told already.
+        # process. Why the drain ended was raised already.
         with suppress(Exception):
             if task.cancelled():
-                self._rounds.looks.pop(task, None)
-                await self._intake.given_up(pack)
+                self.loop.looks.pop(task, None)
+                await self._ingest.give_up(pack)
             else:
-                await self._rounds.settle(task)
+                await self.loop.settle(task)
 
     async def __aenter__(self) -> InboxDrain:
         return self

@@ -20,6 +20,7 @@ from .drain import InboxDrain
 from .ingest import Ingest
 from .notified import Doorbell
 from .service import Service
+from .undelivered import Undelivered
 
 
 class Places(Protocol):
@@ -74,9 +75,10 @@ class Inbox:
         self._concurrency = check_int("concurrency", concurrency, 1)
         settle_time = seconds("settle_time", settle_time, zero=True)
         self._journal = Journal(_place(path, reader.seller_id, settle_time))
-        self._intake = Ingest(
+        self._ingest = Ingest(
             reader,
             self._journal,
+            Undelivered(self._journal, reader.seller_id, self._session.events),
             limit=check_int("limit", limit, 1),
             settle_time=settle_time,
             park_after=check_int("park_after", park_after, 1),
@@ -90,7 +92,8 @@ class Inbox:
         self._session.check_open()
         await self._journal.open()
         try:
-            await self._intake.recover()
+            self._journal.listen(self._heard)
+            await self._ingest.recover()
         except BaseException:
             await self._journal.close()
             raise
@@ -107,10 +110,15 @@ class Inbox:
         finally:
             await self._journal.close()
 
+    def _heard(self) -> None:
+        """Take in, before the next delivery, what another process has written to the journal."""
+        self._ingest.ring()
+        self._doorbell.ring()
+
     @property
     def report(self) -> InboxReport:
         """What was done so far, and what is owed."""
-        return self._intake.report
+        return self._ingest.report
 
     def drain(self) -> InboxDrain:
         """Deliver until a listing that was sent after the last read shows nothing left but parked packs.
@@ -125,7 +133,7 @@ class Inbox:
         self._check_open()
         if self._drain is not None:
             self._drain.replace()
-        self._drain = InboxDrain(self._intake, self._journal, self._concurrency, self._drain)
+        self._drain = InboxDrain(self._ingest, self._journal, self._concurrency, self._drain)
         return self._drain
 
     def _check_open(self) -> None:
@@ -221,7 +229,7 @@ async def run_service(inbox: Inbox, handler: Handler, settings: Settings, on_err
         inbox._service = Service(
             drain=drain,
             doorbell=inbox._doorbell,
-            intake=inbox._intake,
+            ingest=inbox._ingest,
             journal=inbox._journal,
             reader=inbox._reader,
             handler=handler,
@@ -238,12 +246,3 @@ def stop_service(inbox: Inbox) -> None:
     """Make `run_service` stop: it returns when what is in flight is finished, or its grace is over."""
     if inbox._service is not None:
         inbox._service.stop()
-
-
-async def reload(inbox: Inbox) -> None:
-    """Take in what others have written to the inbox's journal, and ask for a listing."""
-    if inbox._service is not None:
-        await inbox._service.reload()
-    else:
-        await inbox._intake.reload()
-        inbox._doorbell.ring()

@@ -1,7 +1,7 @@
 """Notifications as a doorbell and a checksum: each rings for a listing, and its message must be known a minute later.
 
-A notification is anybody's word. What it can cause is bounded: rows in the journal, one listing in five seconds, and
-one fiftieth of the request budget.
+Anybody can post a notification. What it can cause is bounded: rows in the journal, one listing in five seconds, and one
+fiftieth of the request budget.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import MOST_CHECKS, PendingCheck, StoredMessage, TooManyChecks, Unstorable
-from .ingest import Ingest, NewMessages, to_the_end
+from .ingest import Ingest, to_the_end
+from .undelivered import NewMessages
 
 _log: Final = logging.getLogger("mlmessages")
 CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message
@@ -43,7 +44,11 @@ class _Check:
 
 
 class Doorbell:
-    """Takes notifications in, whether or not somebody listens; `rung`: since the last listing was sent."""
+    """Takes notifications in, also while no service runs.
+
+    `rung`: since the last listing was sent. `pending`: the messages that are looked up if no listing leads to them.
+    `listener`: called when it rings.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self.rung = False
@@ -68,12 +73,13 @@ class Doorbell:
         taking = asyncio.create_task(self._take(id_))
         self._taking.add(taking)
         taking.add_done_callback(self._taken)
-        await asyncio.shield(taking)  # who is in a hurry gives up the wait alone, or it would be written and not rung
+        # A caller that gives up ends its own wait and nothing else, or the message would be written down and not rung.
+        await asyncio.shield(taking)
 
     def _taken(self, task: asyncio.Task[None]) -> None:
         self._taking.discard(task)
         if not task.cancelled():
-            task.exception()  # its caller may be gone
+            task.exception()  # its caller may have given up
 
     async def _take(self, id_: str) -> None:
         try:
@@ -130,13 +136,13 @@ class CheckBudget:
 
 
 class MissingMessageCheck:
-    """The checksum: looks each notified message up that no listing has led to."""
+    """Looks each notified message up by its id that no listing has led to: the checksum."""
 
     def __init__(
         self,
         doorbell: Doorbell,
         journal: Journal,
-        intake: Ingest,
+        ingest: Ingest,
         reader: Reader,
         *,
         budget: CheckBudget | None,
@@ -145,7 +151,7 @@ class MissingMessageCheck:
         self._changed = changed
         self._pending = doorbell.pending
         self._journal = journal
-        self._intake = intake
+        self._ingest = ingest
         self._reader = reader
         self.budget: Final = budget or CheckBudget(reader.session.limits)
 
@@ -158,7 +164,7 @@ class MissingMessageCheck:
                 self._pending.setdefault(check.message_id, _Check(now + wait, check.tries))
 
     async def run(self) -> None:
-        """Look for ever. Raises `JournalError`."""
+        """Look until it is cancelled. Raises `JournalError`."""
         loop = asyncio.get_running_loop()
         await self.load()
         forgotten_at = float("-inf")
@@ -173,7 +179,7 @@ class MissingMessageCheck:
             await asyncio.sleep(max(wait, self.budget.opens_in(now) if wait <= 0 else 0.0))
 
     async def _check(self, now: float) -> None:
-        """Strike off what is known by now; look one of the others up."""
+        """Forget the messages that are known by now; look one of the others up."""
         due = [id_ for id_, check in self._pending.items() if check.due <= now]
         if not due:
             return
@@ -185,9 +191,9 @@ class MissingMessageCheck:
             await self._look_up(missing, self._pending[missing])
 
     async def _look_up(self, id_: str, check: _Check) -> None:
-        tally = RequestCount()
+        count = RequestCount()
         try:
-            message = await self._reader.message(id_, tally)
+            message = await self._reader.message(id_, count)
             unread = not message.is_from(self._reader.seller_id)
             entry = StoredMessage(message.id, decoding.dump_raw(message.raw), unread)
             news = NewMessages(message.pack_id or "", (message,), frozenset([message.id] if unread else []), None)
@@ -197,8 +203,8 @@ class MissingMessageCheck:
         except (APIError, DecodeError, Unstorable) as error:
             await self._again(id_, check, error)
         finally:
-            self.budget.spend(asyncio.get_running_loop().time(), max(tally.requests - 1, 0))  # its retries
-            self._intake.count(tally)
+            self.budget.spend(asyncio.get_running_loop().time(), max(count.requests - 1, 0))  # its retries
+            self._ingest.count(count)
 
     async def _keep(self, id_: str, news: NewMessages, entry: StoredMessage) -> None:
         fresh = await self._journal.found(news.pack_id, entry, id_)
@@ -206,11 +212,11 @@ class MissingMessageCheck:
         self._pending.pop(id_, None)
         if fresh:
             _log.info("a notified message was in no read of its conversation, and was looked up")
-            self._intake.found(news)
+            self._ingest.found(news)
             self._changed()
 
     async def _again(self, id_: str, check: _Check, error: MessagesError) -> None:
-        """It may be there later, but not for ever: its notification may be older than it is [documented], or forged."""
+        """Look again later, a few times: a message may appear after its notification [documented], or never."""
         check.tries += 1
         parked = check.tries >= _TRIES
         wait = _wait_after(check.tries)
@@ -221,10 +227,10 @@ class MissingMessageCheck:
             _log.warning(
                 "a notified message did not appear in %d tries: %s", check.tries, event.error, extra=extra(event)
             )
-            self._intake.events.emit(event)
+            self._ingest.events.emit(event)
         await self._journal.update_check(PendingCheck(id_, check.tries, wait, parked))
 
 
 def _wait_after(tries: int) -> float:
-    """Seconds from the n-th try to the next: in all, a quarter of an hour."""
+    """Return the seconds from one try to the next: five tries take a quarter of an hour."""
     return CHECKED_AFTER * 2.0 ** max(tries - 1, 0)

@@ -1,7 +1,7 @@
-"""What `Inbox.run` does: reads for ever, hands over, repeats what the handler failed at, and ends well.
+"""One run of an inbox as a service: it reads for ever, hands over, repeats what the handler failed at, and ends well.
 
 One loop decides what is asked next. Notifications, a timer and the backlog ask for listings; no two leave within five
-seconds. Each conversation is handed over by a task of its own, one at a time for each pack.
+seconds. Each conversation is handed over by a task of its own, one delivery at a time for each pack.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from .notified import Doorbell, MissingMessageCheck
 _log: Final = logging.getLogger("mlmessages")
 _PACE: Final = 5.0  # seconds between two listings
 _PACE_STALLED: Final = 60.0  # where parked packs fill the listing
-_LONGEST_HOLD: Final = 60.0
-_MISSED_EVERY: Final = 3600.0  # what was missed is listed when its repetitions are over, an hour later [documented]
+_LONGEST_SILENCE: Final = 60.0  # seconds without a request after errors that pass
+_MISSED_EVERY: Final = (
+    3600.0  # a notification is listed as missed when its repetitions are over, an hour later [documented]
+)
 _BEHIND: Final = 300.0  # seconds of uninterrupted work that are worth a warning
-# What passes by itself: the service goes on. A refusal of the listing or of the token does not.
+# Errors that pass by themselves: the service goes on. A refusal of the listing or of the token does not.
 _PASSING: Final = (TransportError, RateLimited, ServerError, DecodeError)
 
 
 class Service:
-    """One run of an inbox."""
+    """One run of an inbox, from `Inbox.run` to its return."""
 
     def __init__(
         self,
         *,
         drain: InboxDrain,
         doorbell: Doorbell,
-        intake: Ingest,
+        ingest: Ingest,
         journal: Journal,
         reader: Reader,
         handler: Handler,
@@ -54,38 +56,39 @@ class Service:
         settings: Settings,
     ) -> None:
         self._drain = drain
-        self._rounds: DrainLoop[ReadResult] = drain.rounds
+        self._drain_loop: DrainLoop[ReadResult] = drain.loop
         self._doorbell = doorbell
-        self._intake = intake
+        self._ingest = ingest
         self._reader = reader
         self._settings = settings
-        self._deliveries = Dispatcher(
-            intake, journal, handler=handler, on_error=on_error, settings=settings, changed=self._wake
+        self._undelivered = ingest.undelivered
+        self._dispatcher = Dispatcher(
+            ingest.undelivered, journal, handler=handler, on_error=on_error, settings=settings, changed=self._wake
         )
         self._checks = MissingMessageCheck(
-            doorbell, journal, intake, reader, budget=settings.look_ups, changed=self._wake
+            doorbell, journal, ingest, reader, budget=settings.look_ups, changed=self._wake
         )
         self._waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
         self._over = asyncio.Event()
         self._listing: asyncio.Task[None] | None = None
-        self._wanted = True  # a listing
+        self._wanted = True  # a listing is
         self._stalled = False
         self._listed_at = float("-inf")  # when the last listing left
-        self._held_until = float("-inf")
+        self._silent_until = float("-inf")
         self._troubles = 0  # in a row
-        self._next_look: float | None = None  # when a pack that waits may be looked at
+        self._next_read: float | None = None  # when a pack that waits may be read
         self._busy_since: float | None = None
         self._warned_at = float("-inf")
 
     async def run(self) -> None:
-        """Until it is stopped, cancelled, or something goes wrong that does not pass."""
+        """Run until it is stopped, cancelled, or an error comes that does not pass, which is raised."""
         self._doorbell.listener = self._wake
         loops: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            with _on_sigterm(self.stop) if self._settings.stops_on_sigterm else nullcontext():
-                await self._deliveries.load()
+            with _stopped_by_sigterm(self.stop) if self._settings.stops_on_sigterm else nullcontext():
+                await self._dispatcher.load()
                 loops += [asyncio.create_task(self._read()), asyncio.create_task(self._checks.run())]
                 if self._settings.app_id is not None:
                     loops.append(asyncio.create_task(self._take_missed(self._settings.app_id)))
@@ -100,7 +103,7 @@ class Service:
             task.result()
 
     def stop(self) -> None:
-        """Stop claiming; `run` returns when what is in flight is finished, or its time is over."""
+        """Claim nothing more; `run` returns when what is in flight is finished, or its grace is over."""
         self._stop.set()
 
     async def stopped(self) -> None:
@@ -108,23 +111,17 @@ class Service:
         self.stop()
         await self._over.wait()
 
-    async def reload(self) -> None:
-        """Take in what others have written to this journal, and ask for a listing."""
-        await self._intake.reload()
-        await self._checks.load()
-        self._doorbell.ring()
-
     async def _end(self, loops: list[asyncio.Task[None]], grace: float) -> None:
         if self._over.is_set():
             return
-        self._rounds.close()
+        self._drain_loop.close()
         self._doorbell.listener = None
         under_way = [task for task in (*loops, self._listing) if task is not None]
         for task in under_way:
             task.cancel()
         try:
             await asyncio.gather(*under_way, return_exceptions=True)
-            await asyncio.gather(self._deliveries.end(grace), self._drain.aclose())
+            await asyncio.gather(self._dispatcher.end(grace), self._drain.aclose())
         finally:
             self._doorbell.pending.clear()  # they are in the journal
             self._over.set()
@@ -137,13 +134,15 @@ class Service:
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._rounds.closed:
-            await self._settle()
-            await self._deliveries.fill()
-            self._ask()
-            due = [self._due(), self._deliveries.due]
+        while not self._drain_loop.closed:
+            await self._take_answers()
+            if await self._ingest.reload():
+                await self._checks.load()
+            await self._dispatcher.fill()
+            self._send()
+            due = [self._next_due(), self._dispatcher.due]
             until = min((moment for moment in due if moment is not None), default=None)
-            waited_for: list[asyncio.Future[object]] = [*self._rounds.looks, self._waiter]  # type: ignore[list-item]
+            waited_for: list[asyncio.Future[object]] = [*self._drain_loop.looks, self._waiter]  # type: ignore[list-item]
             if self._listing is not None:
                 waited_for.append(self._listing)  # type: ignore[arg-type]
             timeout = None if until is None else max(until - loop.time(), 0)
@@ -151,95 +150,95 @@ class Service:
             if self._waiter.done():
                 self._waiter = loop.create_future()
 
-    async def _settle(self) -> None:
-        """Take in what was answered."""
+    async def _take_answers(self) -> None:
+        """Take in the listing and the reads that are answered. Raises what does not pass."""
         if self._listing is not None and self._listing.done():
             listing, self._listing = self._listing, None
             try:
                 listing.result()
             except _PASSING as error:
                 self._wanted = True
-                self._hold(error)
+                self._back_off(error)
             else:
                 self._troubles = 0
-        for task in [task for task in self._rounds.looks if task.done()]:
+        for task in [task for task in self._drain_loop.looks if task.done()]:
             try:
-                await self._rounds.settle(task)
+                await self._drain_loop.settle(task)
             except _PASSING as error:
-                self._hold(error)
+                self._back_off(error)
 
-    def _hold(self, error: MessagesError) -> None:
-        """Leave the server alone for a while."""
+    def _back_off(self, error: MessagesError) -> None:
+        """Send nothing for a while, longer with each error in a row."""
         now = asyncio.get_running_loop().time()
-        if now < self._held_until:
+        if now < self._silent_until:
             return
-        wait = min(_PACE * 2.0 ** min(self._troubles, 10), _LONGEST_HOLD)
+        wait = min(_PACE * 2.0 ** min(self._troubles, 10), _LONGEST_SILENCE)
         self._troubles += 1
-        self._held_until = now + wait
+        self._silent_until = now + wait
         _log.warning("the service goes on in %.0f s: %s", wait, error)
 
-    def _ask(self) -> None:
-        """Send what may be sent now: looks at packs, or a listing, which is taken in when no look is under way."""
+    def _send(self) -> None:
+        """Send what may be sent now: reads of packs, or a listing, which is sent when no read is under way."""
         now = asyncio.get_running_loop().time()
-        room = self._settings.concurrency - len(self._intake.ready)
-        if self._listing is not None or now < self._held_until or room <= 0:
+        room = self._settings.concurrency - self._undelivered.read_ahead
+        if self._listing is not None or now < self._silent_until or room <= 0:
             return
-        self._rounds.look_ahead(room)
-        if self._rounds.looks:
-            self._say_if_behind(now)
+        self._drain_loop.look_ahead(room)
+        if self._drain_loop.looks:
+            self._warn_if_behind(now)
             return
-        self._want(now)
+        self._decide_listing(now)
         if self._wanted and now >= self._listed_at + self._pace:
             self._wanted = self._doorbell.rung = False
             self._listed_at = now
-            self._listing = asyncio.create_task(self._rounds.ask())
+            self._listing = asyncio.create_task(self._drain_loop.ask())
 
-    def _want(self, now: float) -> None:
-        """Decide whether a listing is wanted, where nothing can be looked at."""
+    def _decide_listing(self, now: float) -> None:
+        """Decide whether a listing is wanted, where there is no pack to read."""
         if self._wanted:
             return
-        backlog = self._rounds.backlog
+        backlog = self._drain_loop.backlog
         step = backlog.step(now)
-        self._next_look = step if isinstance(step, float) else None
+        self._next_read = step if isinstance(step, float) else None
         self._wanted = step is Step.LIST
         over = step is Step.END or step is Step.STALLED
         if step is not Step.LIST:
             self._busy_since = None
-            self._tell_stalled(step is Step.STALLED)
+            self._warn_if_stalled(step is Step.STALLED)
         if step is Step.END:
-            self._intake.forget_done()
+            self._ingest.forget_done()
         if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval()):
             self._wanted = True
             if over:
-                self._intake.begin()
+                self._ingest.begin()
 
-    def _due(self) -> float | None:
-        """When there is something to ask for, if nothing happens before."""
+    def _next_due(self) -> float | None:
+        """Return the moment at which there is something to send, if nothing happens before; None: there is none."""
         now = asyncio.get_running_loop().time()
-        if now < self._held_until:
-            return self._held_until
-        room = self._settings.concurrency - len(self._intake.ready)
-        if self._listing is not None or self._rounds.looks or room <= 0:
+        if now < self._silent_until:
+            return self._silent_until
+        room = self._settings.concurrency - self._undelivered.read_ahead
+        if self._listing is not None or self._drain_loop.looks or room <= 0:
             return None
         if self._wanted:
             return self._listed_at + self._pace
         periodic = self._listed_at + self._settings.interval()
-        return periodic if self._next_look is None else min(self._next_look, periodic)
+        return periodic if self._next_read is None else min(self._next_read, periodic)
 
     @property
     def _pace(self) -> float:
         return _PACE_STALLED if self._stalled else _PACE
 
-    def _tell_stalled(self, stalled: bool) -> None:
+    def _warn_if_stalled(self, stalled: bool) -> None:
         if stalled and not self._stalled:
             _log.warning(
                 "%d parked packs fill the unread listing, and what is behind them cannot be seen: free them."
                 " Notified messages are still read",
-                len(self._rounds.backlog.set_aside),
+                len(self._drain_loop.backlog.set_aside),
             )
         self._stalled = stalled
 
-    def _say_if_behind(self, now: float) -> None:
+    def _warn_if_behind(self, now: float) -> None:
         if self._busy_since is None:
             self._busy_since = now
         if now - max(self._busy_since, self._warned_at) >= _BEHIND:
@@ -247,7 +246,7 @@ class Service:
             _log.warning(
                 "the inbox has been behind for %s and owes %d conversations: they come as fast as they are read",
                 timedelta(seconds=round(now - self._busy_since)),
-                self._rounds.backlog.owed,
+                self._drain_loop.backlog.owed,
             )
 
     # -- what was missed --
@@ -257,7 +256,7 @@ class Service:
             try:
                 await self._take_missed_once(app_id)
             except TooManyChecks:
-                pass  # the doorbell has said so, and the listing shows what there is
+                pass  # the doorbell has warned, and the listing shows what is new
             except JournalError:
                 raise
             except MessagesError as error:
@@ -277,12 +276,12 @@ class Service:
                         await asyncio.sleep((tally.requests - taken) * self._checks.budget.pace)
                         taken = tally.requests
         finally:
-            self._intake.count(tally)
+            self._ingest.count(tally)
 
 
 @contextmanager
-def _on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM calls `stop`, unless somebody else decides what it means."""
+def _stopped_by_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM, unless the program has decided what SIGTERM means."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -16,7 +16,7 @@ from cases import case
 from mlmessages import Limits, Notification
 from mlmessages.conversations import backlog
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
-from mlmessages.inbox.ingest import NewMessages
+from mlmessages.inbox.undelivered import NewMessages
 from mlmessages.journal.sqlite import contents
 from mlmessages.testing import DROP, EXECUTE, MARK_ALL, SNAPSHOT, Entry, Pack, Reply, Sandbox, Send, on
 from worlds import client_of, on_virtual_clock

@@ -12,7 +12,7 @@ import pytest
 from mlmessages import Delivery, Inbox, Limits
 from mlmessages.errors import JournalError, LeaseLost
 from mlmessages.inbox.dispatcher import Settings
-from mlmessages.inbox.inbox import reload, run_service, stop_service
+from mlmessages.inbox.inbox import run_service, stop_service
 from mlmessages.inbox.notified import CheckBudget
 from mlmessages.journal.engine import Engine
 from mlmessages.journal.memory import Memory, MemoryStore
@@ -53,6 +53,9 @@ class Worker:
     async def leave(self) -> None:
         await self._engine.close()
 
+    def listen(self, rung: Callable[[], None]) -> None:
+        self.rung = rung
+
     def check(self) -> None:
         if self.lost:
             raise LeaseLost("the lease is over")
@@ -70,7 +73,7 @@ def every(seconds: float) -> Callable[[], float]:
 
 @on_virtual_clock
 async def test_what_others_have_written_is_taken_in(named: Any) -> None:
-    """A late answer and a notification, written by a worker without the seat: delivered and looked up after `reload`."""
+    """A late answer and a notification, written by a worker without the seat: delivered and looked up."""
     loop = asyncio.get_running_loop()
     memory = Memory(loop.time)
     sandbox, got = Sandbox(packs=1), []
@@ -90,13 +93,13 @@ async def test_what_others_have_written_is_taken_in(named: Any) -> None:
         other.store.read(worker.seat, "77", [with_late], None, held=False)
         other.store.add_check(worker.seat, missing, 60.0, held=False)
         other.store.commit()
-        await reload(inbox)
+        worker.rung()
         await asyncio.sleep(1)
         assert got == [("late", False)]
         assert sandbox.count("listing") == 3
         await asyncio.sleep(120)
         assert got == [("late", False), (missing, False)]
-        await reload(inbox)
+        worker.rung()
         await asyncio.sleep(10)
         assert len(got) == 2
         stop_service(inbox)
@@ -104,7 +107,7 @@ async def test_what_others_have_written_is_taken_in(named: Any) -> None:
 
 
 @on_virtual_clock
-async def test_a_reload_without_a_service_is_for_the_next_drain() -> None:
+async def test_a_ring_without_a_service_is_for_the_next_drain() -> None:
     """What others have written comes in it, once."""
     memory = Memory(asyncio.get_running_loop().time)
     worker, other = Worker(memory, "a"), Worker(memory, "b")
@@ -113,7 +116,7 @@ async def test_a_reload_without_a_service_is_for_the_next_drain() -> None:
         other.store.begin()
         other.store.read(worker.seat, "77", [StoredMessage("late", b'{"id":"late"}', unread=True)], None, held=False)
         other.store.commit()
-        await reload(inbox)
+        worker.rung()
         second = [delivery.pack_id async for delivery in inbox.drain()]
     assert (first, second) == ([FIRST], ["77"])
 
