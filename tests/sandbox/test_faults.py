@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cases import case
 from mlmessages.testing import (
     DROP,
     ENDLESS_HEADERS,
@@ -260,6 +261,7 @@ async def test_refused_packs_are_refused_however_they_are_read(over_a_socket):
         assert (await ask.peek(second)).status == 200
 
 
+@case("R40")
 async def test_a_rule_that_makes_no_sense_is_refused():
     for steps in [(), (Delay(1),), (DROP, EXECUTE), (EXECUTE, DROP, RESET), (Truncate(3),), (Send(),)]:
         with pytest.raises(ValueError, match=r"rule|EXECUTE"):
@@ -272,6 +274,7 @@ async def test_a_rule_that_makes_no_sense_is_refused():
             on("mark").do(EXECUTE, step)
 
 
+@case("R40")
 async def test_what_is_no_rule_is_refused_at_once():
     wrongs: list[Any] = [on("mark"), EXECUTE, "mark"]
     for wrong in wrongs:

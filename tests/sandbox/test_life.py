@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from cases import case
 from mlmessages.testing import Message, Pack, Sandbox, lifelike
 from mlmessages.testing.model.life import question
 
@@ -37,6 +38,7 @@ def test_every_conversation_is_unread_and_nothing_is_of_the_future(in_memory):
     in_memory(sandbox, scenario)
 
 
+@case("R44")
 def test_they_are_spread_over_weeks_hours_sites_and_lengths():
     packs = list(lifelike(1000))
     days = Counter((BEGINS - at).days // 7 for _, at in moments(packs))
@@ -45,7 +47,9 @@ def test_they_are_spread_over_weeks_hours_sites_and_lengths():
     assert sum(hours[h] for h in range(10, 22)) > 2 * sum(hours[h] for h in (22, 23, *range(9)))
     assert {pack.site_id for pack in packs} == {"MLM", "MLB", "MLA", "MLC", "MCO"}
     assert set(Counter(len(written(pack)) for pack in packs)) == set(range(1, 10))
-    assert 20 < sum(pack.status == "blocked" for pack in packs) < 120
+    assert 100 < sum(pack.status == "blocked" for pack in packs) < 300
+    old = [pack for pack in packs if (written(pack)[-1].age or 0) > 30 * 86400]
+    assert {pack.substatus for pack in old} == {"blocked_by_time"}
     answered = sum(written(pack)[-1].sender == "seller" for pack in packs)
     assert 50 < answered < 400
 

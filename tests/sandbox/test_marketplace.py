@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import aiohttp
 import pytest
 
+from cases import case
 from mlmessages.testing import (
     EXECUTE,
     MARK_ALL,
@@ -92,6 +93,7 @@ def test_a_token_says_whose_conversations_these_are():
     assert len(set(marketplace.pack_ids())) == len(marketplace.message_ids()) == 6
 
 
+@case("Q40")
 @pytest.mark.parametrize(("per", "let_in"), [("application", [2, 0, 0]), ("seller", [2, 2, 2])])
 def test_the_rate_window_is_for_the_application_or_for_each_seller(per, let_in):
     marketplace = Marketplace(3, 1, behaviour=Behaviour(rate=RateWindow(reads=2, per=per)))
@@ -107,6 +109,7 @@ def test_the_rate_window_is_for_the_application_or_for_each_seller(per, let_in):
     assert marketplace.throttled == 12 - sum(let_in)
 
 
+@case("Q41")
 def test_tokens_are_each_sellers_own():
     marketplace = Marketplace(2, 1)
     one, two = marketplace.sellers
@@ -180,6 +183,7 @@ def test_the_consent_page_names_every_seller():
     virtual_run(main())
 
 
+@case("Q42")
 @pytest.mark.parametrize(("scope", "listed"), [("application", 2), ("seller", 1)])
 def test_notifications_tell_whose_they_are_and_missed_ones_are_listed(scope, listed):
     marketplace = Marketplace(2, 1, behaviour=Behaviour(missed_feeds_of=scope))
@@ -252,6 +256,7 @@ async def test_it_is_served_over_http():
         assert server.marketplace.count("mark") == 12
 
 
+@case("Q43")
 def test_a_thousand_sellers_fit_into_memory():
     """50,000 conversations, every one of them read by the token of its seller."""
     marketplace = Marketplace(1000, 50)

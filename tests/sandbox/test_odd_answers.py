@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from cases import case
 from mlmessages.testing import Behaviour, Message, Pack, RateWindow, Sandbox
 from sandbox.samples import differences, sample
 
@@ -210,6 +211,7 @@ def test_a_blocked_application(in_memory):
     in_memory(sandbox, mismatch)
 
 
+@case("R40")
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 import pytest
 
+from cases import case
 from mlmessages.testing import Message, Pack, Sandbox, serve_in_thread
 
 
@@ -53,6 +54,7 @@ def test_packs_can_be_given_by_position(mlmessages_sandbox):
     assert mlmessages_sandbox.sandbox.unread == 2
 
 
+@case("R41")
 @pytest.mark.mlmessages_sandbox(packs=0)
 def test_conversations_and_messages_are_added_from_many_threads_while_it_runs(mlmessages_sandbox):
     server = mlmessages_sandbox

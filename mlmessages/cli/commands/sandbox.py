@@ -22,13 +22,12 @@ from ...escaping import one_line
 from ..interruptible import run
 from ..settings import BASE_URL, CLIENT_ID, CLIENT_SECRET, SELLER_ID, TOKEN
 from ..terminal import counted, not_opened, note
-from .auth import REDIRECT_URI
+from .auth import AUTH_HOST, REDIRECT_URI
 from .serve import APP_ID
 
 if TYPE_CHECKING:
     from ...testing import Entry, Sandbox, Server
 
-AUTH_HOST: Final = "MLMESSAGES_AUTH_HOST"
 _NOTIFIED_A_MINUTE: Final = 6.0
 
 

@@ -17,7 +17,7 @@ _SITE_WEIGHTS: Final = (34, 30, 16, 10, 10)
 _HOURS: Final = (2, 1, 1, 1, 1, 1, 3, 6, 10, 13, 15, 16, 17, 16, 14, 14, 15, 16, 17, 19, 21, 20, 14, 7)
 _WEEKDAYS: Final = (1.2, 1.1, 1.0, 1.0, 0.9, 0.6, 0.5)
 _OPENS, _CLOSES = 9, 19  # the hours at which sellers answer
-_BLOCKS: Final = ("blocked_by_time", "blocked_by_buyer", "blocked_by_mediation")
+_BLOCKS: Final = ("blocked_by_buyer", "blocked_by_mediation", "blocked_by_cancelled_order")
 
 _QUESTIONS: Final = {
     "es": (
@@ -60,8 +60,8 @@ _ANSWERS: Final = {
         "Sí, se puede cambiar sin costo dentro de los 30 días.",
         "Te enviamos la factura por este medio en unos minutos.",
         "Hablamos con el correo: lo entregan mañana.",
-        "Disculpá la demora. ¿Nos mandás una foto, por favor?",
-        "Sí, es compatible. Cualquier duda nos escribís.",
+        "Disculpe la demora. ¿Nos manda una foto, por favor?",
+        "Sí, es compatible. Cualquier duda nos escribe.",
         "La garantía es de seis meses y la damos nosotros.",
     ),
     "pt": (
@@ -128,8 +128,9 @@ def _conversation(chance: random.Random, messages: int | None, weeks: float, beg
         rows.append(
             Message(chance.choice(texts[language]), sender, read=sender == "seller" or answered, age=begins - moment)
         )
-    blocked = chance.random() < 0.06
-    substatus = chance.choice(_BLOCKS) if blocked else None
+    old = begins - moments[-1][1] > 30 * _DAY
+    blocked = old or chance.random() < 0.06
+    substatus = "blocked_by_time" if old else chance.choice(_BLOCKS) if blocked else None
     return Pack(messages=rows, site_id=site, status="blocked" if blocked else "active", substatus=substatus)
 
 
