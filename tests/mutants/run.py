@@ -6,7 +6,7 @@
     python tests/mutants/run.py --mutant 'api/paging.py:Walk.add:comparison:2'
     python tests/mutants/run.py --list                  how many there are
 
-Two processes at a time, at the lowest priority, each with a time limit of some times what the unharmed code takes; one
+Two processes at a time, at a low priority, each with a time limit of some times what the unharmed code takes; one
 that reaches it counts as noticed. The wrong is put in at import, in every process that a test starts
 (hook/sitecustomize.py), so that nothing is copied or written. What survives and is no fault is listed in equivalent.txt,
 with its reason. Exit code 1: something else survived. A tool such as mutmut runs every test that touches a line, within
@@ -159,5 +159,5 @@ def _run(tests: Sequence[str], environment: dict[str, str], limit: float | None)
 
 
 if __name__ == "__main__":
-    os.nice(19)
+    os.nice(10)
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 _DRAIN = ["tests/drain"]
 _INBOX = ["tests/inbox"]
 _POLICY = ["tests/policy"]
-_TOKENS = ["tests/tokens/test_grants.py", "tests/tokens/test_refresh.py", "tests/tokens/test_file.py"]
+_TOKENS = ["tests/tokens"]
 _JOURNAL = ["tests/journal"]
 _SERVICE = ["tests/service/test_notifications.py", "tests/service/test_run.py"]
 
