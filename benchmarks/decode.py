@@ -258,9 +258,8 @@ def main() -> None:
     for name, times in taken.items():
         times.sort()
         median, low = statistics.median(times), times[tenth]
-        print(
-            f"| {name} | {median:.0f} | {median / statistics.median(rival):.2f} | {low:.0f} | {low / rival[tenth]:.2f} |"
-        )
+        of_median, of_low = median / statistics.median(rival), low / rival[tenth]
+        print(f"| {name} | {median:.0f} | {of_median:.2f} | {low:.0f} | {of_low:.2f} |")
     print(f"\none message that is kept holds {kept(decoded, body):,} bytes")
 
 

@@ -54,7 +54,14 @@ def untyped(session: aiohttp.ClientSession, base_url: str) -> Fetch:
             response.raise_for_status()
             page = await response.json()
         used = [
-            (m["id"], m["from"]["user_id"], m["message_date"]["created"], m["message_date"]["read"], m["status"], m["text"])
+            (
+                m["id"],
+                m["from"]["user_id"],
+                m["message_date"]["created"],
+                m["message_date"]["read"],
+                m["status"],
+                m["text"],
+            )
             for m in page["messages"]
         ]
         return len(used)
@@ -178,11 +185,11 @@ def main() -> None:
     for size in (1, 10, 50):
         requests = options.requests if size == 1 else max(options.requests // 3, 1)
         with running(size) as base_url:
-            taken = asyncio.run(
-                measure(base_url, options.rounds, requests, size, loads, semaphore=not options.limits)
-            )
+            taken = asyncio.run(measure(base_url, options.rounds, requests, size, loads, semaphore=not options.limits))
         for i, what in enumerate(("CPU", "wall")):
-            rival, ours, dicts = (statistics.median(taken[name][i]) * 1e6 for name in ("typed", "mlmessages", "untyped"))
+            rival, ours, dicts = (
+                statistics.median(taken[name][i]) * 1e6 for name in ("typed", "mlmessages", "untyped")
+            )
             print(
                 f"| {size} message{'s' if size > 1 else ''} | {what} | {rival:.0f} | {ours:.0f} | {dicts:.0f}"
                 f" | {ours / rival:.2f} | {ours / dicts:.2f} |"

@@ -75,14 +75,13 @@ async def authorising() -> None:
 
 def misused(client: MessagesClient) -> None:
     """What a type checker refuses: each of these comments would be an error of its own if it were not needed."""
-    MessagesClient("token")  # type: ignore[call-arg]
-    MessagesClient("token", 1)  # type: ignore[call-arg]
-    MessagesClient("token", seller_id=1, api="local")  # type: ignore[arg-type]
-    MessagesClient(5, seller_id=1)  # type: ignore[arg-type]
-    client.messages(1, 50)  # type: ignore[call-arg]
-    client.page(1, mark_as_read="false")  # type: ignore[arg-type, unused-coroutine]
-    client.unread("both")  # type: ignore[arg-type, unused-coroutine]
-    models.Message("a").text = "other"  # type: ignore[misc, unused-ignore]
+    MessagesClient("token")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MessagesClient("token", 1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MessagesClient("token", seller_id=1, api="local")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MessagesClient(5, seller_id=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.messages(1, 50)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.page(1, mark_as_read="false")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
+    client.unread("both")  # type: ignore[arg-type, unused-coroutine]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
 
 
 async def reading(client: MessagesClient) -> None:
@@ -154,7 +153,7 @@ async def writing(client: MessagesClient, opened: BinaryIO) -> None:
     await client.upload(b"x", filename="b.pdf", site_id="MLM")
     await client.upload(opened, site_id="MLM")
     await client.send("1", "Hi", to=2, attachments=[file, models.Attachment("a.pdf")])
-    await client.upload("a.pdf")  # type: ignore[call-arg]
+    await client.upload("a.pdf")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(await client.download(file, "a.pdf"), Path)
     await client.download(models.Attachment("a.pdf"), Path("a"), site_id="MLM", allow_threat=True)
     reasons = await client.contact_reasons(1)
@@ -204,6 +203,25 @@ def looking(message: models.Message, status: models.ConversationStatus) -> None:
     assert_type(status.blocked_reason, str | None)
     assert_type(status.handled_by_agent, bool)
     assert_type(status.claim_ids, tuple[str, ...])
+
+
+def read_only(message: models.Message, page: models.MessagePage, listing: models.UnreadListing) -> None:
+    """Assignment to a model is refused, by mypy and by pyright: an unused `ignore` here is an error of theirs."""
+    message.text = "x"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    message.problems = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    page.messages = ()  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    page.paging.total = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    listing.packs[0].count = 1  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    assert_type(evolve(message, text="x"), models.Message)
+    assert_type(message.rejected, bool)
+    assert_type(message.refused_files, tuple[tuple[str, str], ...])
+    assert_type(listing.problems, tuple[str, ...])
+    assert_type(listing.answered_at, datetime | None)
+    match message:
+        case models.Message(id=id_, text=str()):
+            assert_type(id_, str)
+        case _:
+            pass
 
 
 async def failing(client: MessagesClient) -> None:
