@@ -383,6 +383,26 @@ class InboxReport:
     parked: tuple[PackFailure, ...] = ()
 
 
+@frozen
+class FleetReport:
+    """What one process of a fleet has done so far, and what the sellers that it holds are owed.
+
+    `sellers`: the ids of those that are held here now. `conversations` and `messages`: delivered. `listings` and
+    `requests`: sent, retries included. `owed`, `waiting`, `parked`: conversations of the sellers held here, as in
+    `InboxReport`. `stopped`: the sellers that this process stopped serving, and why.
+    """
+
+    sellers: tuple[str, ...] = ()
+    conversations: int = 0
+    messages: int = 0
+    listings: int = 0
+    requests: int = 0
+    owed: int = 0
+    waiting: int = 0
+    parked: int = 0
+    stopped: tuple[tuple[str, str], ...] = ()
+
+
 def _aware(_: object, attribute: Attribute[Any], value: object) -> None:
     if isinstance(value, datetime) and value.utcoffset() is None:
         raise ValueError(f"Token.{attribute.name} must be a datetime that knows its time zone")

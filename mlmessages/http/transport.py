@@ -46,6 +46,19 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     raise _Dropped
 
 
+def open_session(proxy: Secret | None = None) -> aiohttp.ClientSession:
+    """Return a session as clients use it, for one of them or for many; its owner closes it."""
+    return aiohttp.ClientSession(
+        # No limit here: the budget bounds what is in flight, and the timeout must not run while waiting for a
+        # connection.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": _user_agent()},
+        trust_env=False,
+        proxy=None if proxy is None else str(proxy),
+    )
+
+
 class Transport:
     """A session with one base URL: opened by `open`, or borrowed and then never closed."""
 
@@ -64,16 +77,7 @@ class Transport:
     async def open(self) -> None:
         """Make the session, unless one is borrowed."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # No limit here: the budget bounds what is in flight, and the timeout must not run while waiting for a
-                # connection.
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": _user_agent()},
-                trust_env=False,
-                proxy=None if self._proxy is None else str(self._proxy),
-                timeout=self._usual,
-            )
+            self._session = open_session(self._proxy)
 
     async def close(self) -> None:
         """Close the session, unless it is borrowed."""

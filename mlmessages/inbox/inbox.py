@@ -242,7 +242,10 @@ async def run_service(inbox: Inbox, handler: Handler, settings: Settings, on_err
             inbox._service = None
 
 
-def stop_service(inbox: Inbox) -> None:
-    """Make `run_service` stop: it returns when what is in flight is finished, or its grace is over."""
+def stop_service(inbox: Inbox, grace: float | None = None) -> None:
+    """Make `run_service` stop: it returns when what is in flight is finished, or its grace is over.
+
+    `grace`: seconds instead of those of the settings.
+    """
     if inbox._service is not None:
-        inbox._service.stop()
+        inbox._service.stop(grace)

@@ -70,6 +70,7 @@ class Service:
         )
         self._waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
+        self._grace = settings.grace
         self._over = asyncio.Event()
         self._listing: asyncio.Task[None] | None = None
         self._wanted = True  # a listing is
@@ -87,7 +88,7 @@ class Service:
         loops: list[asyncio.Task[None]] = []
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            with _stopped_by_sigterm(self.stop) if self._settings.stops_on_sigterm else nullcontext():
+            with stopping_on_sigterm(self.stop) if self._settings.stops_on_sigterm else nullcontext():
                 await self._dispatcher.load()
                 loops += [asyncio.create_task(self._read()), asyncio.create_task(self._checks.run())]
                 if self._settings.app_id is not None:
@@ -95,10 +96,10 @@ class Service:
                 await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
                 failed = [task for task in loops if task.done() and not task.cancelled()]
                 lost = any(isinstance(task.exception(), LeaseLost) for task in failed)
-                await self._end(loops, 0.0 if lost else self._settings.grace)
+                await self._end(loops, 0.0 if lost else self._grace)
         finally:
             stopped.cancel()
-            await self._end(loops, self._settings.grace)
+            await self._end(loops, self._grace)
         for task in failed:
             task.result()
 
@@ -280,7 +281,7 @@ class Service:
 
 
 @contextmanager
-def _stopped_by_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on SIGTERM, unless the program has decided what SIGTERM means."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:

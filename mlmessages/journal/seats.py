@@ -77,6 +77,10 @@ class Worker:
         """Call `told` with each change from now on."""
         self._told.append(told)
 
+    def unlisten(self, told: Callable[[SeatChange], None]) -> None:
+        """End `listen`."""
+        self._told.remove(told)
+
     async def start(self) -> None:
         """Begin the lease. Raises `JournalError`."""
         sent, self.id = _clocks(), str(uuid.uuid4())  # never used twice: a row outlives its process

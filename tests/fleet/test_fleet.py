@@ -1,0 +1,271 @@
+"""A fleet in virtual time: many sellers, several processes on one store, one budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cases import case
+from fleet.memory import MemoryDatabase, Shared
+from mlmessages import Delivery, Limits
+from mlmessages.fleet.fleet import Fleet
+from mlmessages.models import Token
+from mlmessages.testing import Behaviour, Marketplace, RateWindow
+from worlds import on_virtual_clock
+
+
+class Process:
+    """One machine: a database of its own over what is shared, a fleet on it, and what its handler was given."""
+
+    def __init__(self, database: MemoryDatabase, fleet: Fleet, running: asyncio.Task[None]) -> None:
+        self.database, self.fleet, self.running = database, fleet, running
+
+    def kill(self) -> None:
+        """Cut it off from the store for good: it decides and renews nothing any more."""
+        self.database.store.cut = True
+
+
+class World:
+    """A marketplace, and the deliveries of all processes."""
+
+    def __init__(self, marketplace: Marketplace, shared: Shared) -> None:
+        self.marketplace, self.shared = marketplace, shared
+        self.deliveries: list[Delivery] = []
+        self.changed = asyncio.Event()
+
+    async def handler(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self.changed.set()
+
+    @property
+    def delivered(self) -> set[str]:
+        return {message.id for delivery in self.deliveries for message in delivery.messages}
+
+    async def until(self, there: Callable[[], object], *, within: float = 3600.0) -> None:
+        """Wait for a fact, for so many virtual seconds at most."""
+        async with asyncio.timeout(within):
+            while not there():
+                await asyncio.sleep(0.25)
+
+    @asynccontextmanager
+    async def process(self, name: str, **options: Any) -> AsyncIterator[Process]:
+        application = self.marketplace.application
+        run = {key: options.pop(key) for key in ("attempts", "grace", "on_error") if key in options}
+        handler = options.pop("handler", self.handler)
+        async with MemoryDatabase(self.shared, name) as database, self.marketplace.session() as session:
+            fleet = Fleet(
+                database,
+                application.client_id,
+                application.client_secret,
+                base_url=self.marketplace.base_url,
+                session=session,
+                **options,
+            )
+            running = asyncio.create_task(fleet.run(handler, **run))
+            try:
+                yield Process(database, fleet, running)
+            finally:
+                running.cancel()
+                await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def world_of(sellers: int, packs: int, *, limits: Limits | None = None, **options: Any) -> AsyncIterator[World]:
+    marketplace = Marketplace(sellers=sellers, packs=packs, **options)
+    shared = Shared(limits or Limits(per_second=None))
+    now = datetime.now(UTC)
+    for seller in marketplace.sellers:
+        oauth = seller.oauth
+        tokens = Token(oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, seller.seller_id)
+        await shared.add(tokens)
+    yield World(marketplace, shared)
+
+
+@case("Q10")
+@on_virtual_clock
+async def test_every_seller_is_drained_and_named() -> None:
+    """All messages of all sellers come, each delivery with its seller's id, and nothing is left unread."""
+    async with world_of(6, 4) as world, world.process("a") as process:
+        await world.until(lambda: len(world.deliveries) == 24)
+        assert world.delivered == world.marketplace.message_ids()
+        assert world.marketplace.unread == 0
+        sellers = {delivery.seller_id for delivery in world.deliveries}
+        assert sellers == {seller.seller_id for seller in world.marketplace.sellers}
+        report = process.fleet.report
+        assert len(report.sellers) == 6
+        assert (report.conversations, report.messages, report.owed) == (24, 24, 0)
+        assert report.requests == len(world.marketplace.log)
+
+
+@case("Q11")
+@on_virtual_clock
+async def test_two_processes_share_the_sellers_evenly_and_none_is_served_twice() -> None:
+    """The second takes half of what the first has; each conversation is marked once."""
+    async with world_of(8, 3) as world, world.process("a") as first:
+        await world.until(lambda: len(first.fleet.report.sellers) == 8)
+        async with world.process("b") as second:
+            await world.until(lambda: len(second.fleet.report.sellers) == 4)
+            assert not set(first.fleet.report.sellers) & set(second.fleet.report.sellers)
+            await world.until(lambda: world.delivered == world.marketplace.message_ids())
+        await world.until(lambda: len(first.fleet.report.sellers) == 8)
+    marks = [entry.pack_id for entry in world.marketplace.log if entry.kind == "mark"]
+    assert len(marks) == len(set(marks)) == 24
+
+
+@case("Q12")
+@on_virtual_clock
+async def test_the_sellers_of_a_process_that_dies_are_taken_over() -> None:
+    """Within the lease and two seconds each has a holder again, and nothing is lost."""
+    async with world_of(6, 20, limits=Limits(reads=30, period=60.0, per_second=None)) as world:
+        async with world.process("a") as first, world.process("b") as second:
+            await world.until(lambda: len(second.fleet.report.sellers) == 3 == len(first.fleet.report.sellers))
+            first.kill()
+            died = asyncio.get_running_loop().time()
+            await world.until(lambda: len(second.fleet.report.sellers) == 6)
+            assert asyncio.get_running_loop().time() - died <= 30 + 2
+            await world.until(lambda: world.delivered == world.marketplace.message_ids())
+            assert world.marketplace.unread == 0
+
+
+@case("Q13")
+@on_virtual_clock
+async def test_a_process_that_stops_hands_over_within_seconds() -> None:
+    """What it has in hand it finishes; two seconds later others have its sellers."""
+    async with world_of(4, 1) as world, world.process("b") as second:
+        async with world.process("a") as first:
+            await world.until(lambda: len(first.fleet.report.sellers) == 2)
+        stopped = asyncio.get_running_loop().time()
+        await world.until(lambda: len(second.fleet.report.sellers) == 4)
+        assert asyncio.get_running_loop().time() - stopped <= 2
+
+
+@case("Q14")
+@on_virtual_clock
+async def test_one_budget_is_never_exceeded_and_the_sellers_share_it() -> None:
+    """No 429 over three processes; at half time no seller is far behind the others."""
+    behaviour = Behaviour(rate=RateWindow(reads=60, period=60.0))
+    limits = Limits(reads=60, period=60.0, per_second=None)
+    async with world_of(6, 30, limits=limits, behaviour=behaviour) as world:
+        async with world.process("a"), world.process("b"), world.process("c"):
+            await world.until(lambda: len(world.deliveries) >= 90)
+            share = {seller.seller_id: 0 for seller in world.marketplace.sellers}
+            for delivery in world.deliveries:
+                share[delivery.seller_id] += 1
+            assert min(share.values()) >= 5
+            await world.until(lambda: world.delivered == world.marketplace.message_ids())
+    assert not [entry for entry in world.marketplace.log if entry.status == 429]
+
+
+@case("Q15")
+@on_virtual_clock
+async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() -> None:
+    """The reason is kept with the seller and in the report."""
+    async with world_of(3, 2) as world:
+        dead = world.marketplace.sellers[1]
+        dead.oauth.revoke()
+        async with world.process("a") as process:
+            await world.until(lambda: len(world.deliveries) == 4 and dead.seller_id in world.shared.stopped)
+            assert "ReauthorizationRequired" in world.shared.stopped[dead.seller_id]
+            assert dict(process.fleet.report.stopped) == world.shared.stopped
+            assert dead.token not in str(world.shared.stopped)
+
+
+@case("Q16")
+@on_virtual_clock
+async def test_a_handler_replies_with_the_client_of_the_seller() -> None:
+    """It is open, entering it changes nothing, and the reply is the seller's own."""
+    async with world_of(2, 1) as world:
+        replied: list[str] = []
+        fleets: list[Fleet] = []
+
+        async def reply(delivery: Delivery) -> None:
+            async with fleets[0].client(delivery.seller_id) as client:
+                await client.send(delivery.pack_id, "Thank you")
+            sent = await fleets[0].client(delivery.seller_id).send(delivery.pack_id, "We will answer today")
+            assert sent.is_from(delivery.seller_id)
+            replied.append(delivery.seller_id)
+
+        async with world.process("a", handler=reply) as process:
+            fleets.append(process.fleet)
+            await world.until(lambda: len(replied) == 2)
+        # After the run it is a client like any other.
+        async with world.marketplace.session() as session, MemoryDatabase(world.shared) as database:
+            application = world.marketplace.application
+            alone = Fleet(
+                database,
+                application.client_id,
+                application.client_secret,
+                base_url=world.marketplace.base_url,
+                session=session,
+            )
+            async with alone.client(replied[0]) as client:
+                assert (await client.unread()).packs == ()
+
+
+@case("Q17")
+@on_virtual_clock
+async def test_no_more_handlers_run_at_a_time_than_asked() -> None:
+    """Over all sellers of a process."""
+    async with world_of(10, 3) as world:
+        running, most = 0, 0
+
+        async def slow(delivery: Delivery) -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(5)
+            running -= 1
+            await world.handler(delivery)
+
+        async with world.process("a", handler=slow, handlers=4):
+            await world.until(lambda: len(world.deliveries) == 30)
+        assert most == 4
+
+
+@case("Q18")
+@on_virtual_clock
+async def test_listings_that_nothing_asks_for_fit_the_budget() -> None:
+    """Forty idle sellers on 60 reads a minute: at most a fifth of them, so each is listed once in 200 seconds."""
+    async with world_of(40, 0, limits=Limits(reads=60, period=60.0, per_second=None)) as world:
+        async with world.process("a"):
+            await world.until(lambda: len(world.marketplace.log) >= 40)
+            before = len(world.marketplace.log)
+            await asyncio.sleep(2000)
+            listings = [entry for entry in world.marketplace.log[before:] if entry.kind == "listing"]
+            assert 2000 / 60 * 60 * 0.15 <= len(listings) <= 2000 / 60 * 60 * 0.21
+
+
+@on_virtual_clock
+async def test_only_the_named_sellers_are_served() -> None:
+    """`sellers=`: the others stay unread."""
+    async with world_of(4, 2) as world:
+        chosen = [seller.seller_id for seller in world.marketplace.sellers[:2]]
+        async with world.process("a", sellers=chosen) as process:
+            await world.until(lambda: len(world.deliveries) == 4)
+            await asyncio.sleep(120)
+            assert process.fleet.report.sellers == tuple(chosen)
+        assert {delivery.seller_id for delivery in world.deliveries} == set(chosen)
+        assert world.marketplace.unread == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"concurrency": 0}, {"handlers": True}, {"settle_time": -1}, {"api": "mars"}, {"base_url": "http://example.com"},
+        {"sellers": ["x"]}, {"limits": 5}, {"retry": 1}, {"timeout": 0}, {"client_id": ""}, {"client_secret": "a b"},
+        {"database": "postgresql://localhost/x"},
+    ],
+    ids=str,
+)  # fmt: skip
+@on_virtual_clock
+async def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
+    """`ValueError`, before anything is taken or sent."""
+    database = MemoryDatabase(Shared(Limits()))
+    arguments = {"database": database, "client_id": "1", "client_secret": "secret", **wrong}
+    with pytest.raises(ValueError, match="must"):
+        Fleet(**arguments)
