@@ -103,8 +103,10 @@ class Service:
         for task in failed:
             task.result()
 
-    def stop(self) -> None:
-        """Claim nothing more; `run` returns when what is in flight is finished, or its grace is over."""
+    def stop(self, grace: float | None = None) -> None:
+        """Claim nothing more; `run` returns when what is in flight is finished, or its `grace` is over."""
+        if grace is not None:
+            self._grace = grace
         self._stop.set()
 
     async def stopped(self) -> None:
