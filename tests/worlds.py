@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mlmessages import Limits, MessagesClient
+from mlmessages import Delivery, Limits, MessagesClient
 from mlmessages.models import Conversation
 from mlmessages.testing import Sandbox, virtual_run
 
@@ -36,11 +36,11 @@ async def client_of(sandbox: Sandbox, **options: Any) -> AsyncIterator[MessagesC
         yield client
 
 
-def ids(conversations: Iterable[Conversation]) -> list[str]:
+def ids(conversations: Iterable[Conversation | Delivery]) -> list[str]:
     """Every message id that was handed over, in order, repeated where it was repeated."""
     return [message.id for conversation in conversations for message in conversation.messages]
 
 
-def lost(sandbox: Sandbox, conversations: Iterable[Conversation]) -> set[str]:
+def lost(sandbox: Sandbox, conversations: Iterable[Conversation | Delivery]) -> set[str]:
     """What the server shows as read because we marked it, and nobody was handed."""
     return sandbox.marked_ids() - set(ids(conversations))

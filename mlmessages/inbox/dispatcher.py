@@ -8,7 +8,7 @@ import logging
 import math
 import sysconfig
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from .drain import Delivery
 from .notified import CheckBudget
 from .undelivered import NewMessages, Undelivered
 
-Handler = Callable[[Delivery], Awaitable[object]]
+Handler = Callable[[Delivery], object]  # a function, or a coroutine function
 OnError = Callable[[BaseException, Delivery], object]
 
 _log: Final = logging.getLogger("mlmessages")

@@ -55,7 +55,7 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-MARK_FAULTS = {
+MARK_FAULTS: dict[str, tuple[Any, ...]] = {
     "executed, lost": (EXECUTE, DROP),
     "executed, reset": (EXECUTE, RESET),
     "lost": (DROP,),
@@ -107,7 +107,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=VirtualClockLoop)
         self.life: Any = None
         self.drain: Any = None
-        self.rules: list[Rule] = []
+        self.faults: list[Rule] = []
         self.pack_of: dict[str, str] = {}
         self.hidden: set[str] = set()
         self.unseeable: set[str] = set()
@@ -198,11 +198,11 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(sorted(MARK_FAULTS)), times=st.sampled_from([1, 1, 2]))
     def a_mark_will_fail(self, fault: str, times: int) -> None:
         event(f"mark: {fault}")
-        self.rules.append(self.sandbox.add(on("mark", times=times).do(*MARK_FAULTS[fault])))
+        self.faults.append(self.sandbox.add(on("mark", times=times).do(*MARK_FAULTS[fault])))
 
     @rule(fault=st.sampled_from(sorted(READ_FAULTS)), kind=st.sampled_from(["peek", "listing"]))
     def a_read_will_fail(self, fault: str, kind: Any) -> None:
-        self.rules.append(self.sandbox.add(on(kind, times=1).do(*READ_FAULTS[fault])))
+        self.faults.append(self.sandbox.add(on(kind, times=1).do(*READ_FAULTS[fault])))
 
     @rule(good=st.sampled_from([True, True, False]))
     def the_token_changes(self, good: bool) -> None:
@@ -377,7 +377,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     async def heal(self) -> None:
         """Everything works again: a few drains, with time between, and nothing is missing."""
-        for armed in self.rules:
+        for armed in self.faults:
             self.sandbox.remove(armed)
         self.disk.full_at = float("inf")
         for message in self.hidden:
@@ -424,4 +424,5 @@ def test_nothing_is_lost_whatever_happens(life_of: Any, disk: Any, tmp_path: Pat
         return InboxMachine(life_of, disk, directory)
 
     thorough = settings.get_current_profile_name() == "inbox-thorough"
-    run_state_machine_as_test(machine, settings=settings.get_profile("inbox-thorough") if thorough else QUICK)
+    factory: Any = machine  # it is called as the class would be
+    run_state_machine_as_test(factory, settings=settings.get_profile("inbox-thorough") if thorough else QUICK)

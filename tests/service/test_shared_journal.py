@@ -76,7 +76,8 @@ async def test_what_others_have_written_is_taken_in(named: Any) -> None:
     """A late answer and a notification, written by a worker without the seat: delivered and looked up."""
     loop = asyncio.get_running_loop()
     memory = Memory(loop.time)
-    sandbox, got = Sandbox(packs=1), []
+    got: list[tuple[str, bool]] = []
+    sandbox = Sandbox(packs=1)
     worker, other = Worker(memory, "a"), Worker(memory, "b")
 
     async def handler(delivery: Delivery) -> None:

@@ -76,9 +76,9 @@ def _done_before_the_ids(_: Path) -> None:
     """Two transactions where there has to be one."""
     read = Journal.read
 
-    async def mutant(self: Journal, pack_id: str, entries: Any, status: bytes | None) -> Stored:
-        await read(self, pack_id, [], status)
-        return await read(self, pack_id, entries, status)
+    async def mutant(self: Journal, pack_id: str, entries: Any, status: bytes | None, **options: Any) -> Stored:
+        await read(self, pack_id, [], status, **options)
+        return await read(self, pack_id, entries, status, **options)
 
     Journal.read = mutant  # type: ignore[method-assign]
 
