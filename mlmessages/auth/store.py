@@ -65,7 +65,7 @@ class FileTokenStore:
 
     async def save(self, token: Token) -> None:
         """Replace the file: when this returns, it survives a power cut. Until then the old one does."""
-        data = PrivateBytes(_written(concealed(token)))
+        data = dump_token(concealed(token))
         await _in_thread(lambda: self._save(data))
 
     def lock(self) -> AbstractAsyncContextManager[None]:
@@ -84,7 +84,7 @@ class FileTokenStore:
             ) from None
         except OSError as error:
             raise AuthError(f"the token file {self._path.name} cannot be read: {reason(error)}") from None
-        token = _read(body)
+        token = load_token(body)
         if token is None:
             raise AuthError(
                 f"{self._path.name} is not a token file of mlmessages: name another one, or restore a copy of it"
@@ -133,8 +133,8 @@ async def _in_thread(work: Callable[[], T]) -> T:
 # -- what is in the file -----------------------------------------------------------------------------------------------
 
 
-def _written(token: Token) -> bytes:
-    """Return the content of the file; a `Secret` stays one until it is part of it."""
+def dump_token(token: Token) -> PrivateBytes:
+    """Return `token` as the JSON of a token file; a `Secret` stays one until it is part of it."""
     moments = {name: getattr(token, name) for name in _MOMENTS}
     value = {
         "version": _VERSION,
@@ -143,11 +143,11 @@ def _written(token: Token) -> bytes:
         "refresh_token": token.refresh_token,
         **{name: moment.isoformat() if moment is not None else None for name, moment in moments.items()},
     }
-    return json.dumps(value, indent=1).encode() + b"\n"
+    return PrivateBytes(json.dumps(value, indent=1).encode() + b"\n")
 
 
-def _read(body: bytes) -> Token | None:
-    """Return the token in the file; None where there is none."""
+def load_token(body: PrivateBytes) -> Token | None:
+    """Return what `dump_token` was given; None where `body` is something else, or of a newer version."""
     try:
         value: Any = json.loads(body)
         if value["version"] > _VERSION:

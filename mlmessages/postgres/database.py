@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import import_module, metadata
+from importlib import metadata
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from . import statements as sql
 from .address import Address
 from .extra import missing
 from .keys import Keys
+from .tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
     from ..auth.store import TokenStore
@@ -198,10 +199,7 @@ class Database:
 
     def tokens(self, seller_id: int | str) -> TokenStore:
         """Return the store of one seller's tokens, for `OAuthToken`."""
-        made: TokenStore = import_module(".tokens", __package__).PostgresTokenStore(
-            self.statements, self.keys, check_id("seller_id", seller_id)
-        )
-        return made
+        return PostgresTokenStore(self.statements, self.keys, check_id("seller_id", seller_id))
 
     def limits(self, application_id: int | str, **options: Any) -> SharedLimits:
         """Return the budget of an application, one for all processes; `options` are those of `Limits`."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from ..errors import JournalError
+from ..files import PrivateBytes
 from .extra import missing
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Keys:
 
     def unseal(self, seller_id: str, stored: bytes) -> bytes:
         """Return what `seal` was given. Raises `JournalError`."""
-        kind, rest = stored[:1], stored[1:]
+        stored = PrivateBytes(stored)  # without a key it is a secret by itself
+        kind, rest = bytes(stored[:1]), stored[1:]
         if self._fernet is None:
             if kind != _PLAIN:
                 raise JournalError("the database is encrypted: give its key to Database(key=…)")
@@ -70,11 +72,12 @@ class Keys:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 -- of the extra
 
         try:
-            owner, _, data = fernet.decrypt(sealed).partition(b"\n")
+            opened = PrivateBytes(fernet.decrypt(bytes(sealed)))
         except InvalidToken:
             raise JournalError(
                 "a row of the database cannot be decrypted by any of the keys of Database(key=…)"
             ) from None
-        if owner != seller_id.encode():
+        owner = seller_id.encode() + b"\n"
+        if not opened.startswith(owner):
             raise JournalError(f"a row of seller {seller_id} was encrypted for another seller")
-        return data
+        return opened[len(owner) :]

@@ -1,8 +1,10 @@
 """One process that needs the seller's token, and dies where it is told to.
 
-``python process.py FILE BASE_URL CLIENT_ID CLIENT_SECRET STEP``: at the crash point number STEP (from 1; 0: none) it kills
-itself. It waits for a line before it begins, so that several can begin at once. It prints the access token, or the name
-of the error.
+``python process.py PLACE BASE_URL CLIENT_ID CLIENT_SECRET STEP``: PLACE is a token file, or the URL of a database whose
+key is in MLMESSAGES_KEY. At the crash point STEP (its number from 1, or its name; 0: none) the process kills itself.
+
+It waits for a line before it begins, so that several can begin at once. It prints the access token, or the name of the
+error.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from mlmessages import FileTokenStore, MessagesClient, OAuthToken, failpoints
+from mlmessages import FileTokenStore, MessagesClient, OAuthToken, TokenStore, failpoints
 from mlmessages.errors import MessagesError
+
+SELLER = "700100200"
 
 
 def tell(line: str) -> None:
@@ -23,8 +29,8 @@ def tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def die_at(step: int) -> None:
-    """SIGKILL at that crash point."""
+def die_at(step: str) -> None:
+    """SIGKILL at that crash point: its number, or its name."""
     count = 0
 
     def hook(name: str) -> None:
@@ -32,28 +38,41 @@ def die_at(step: int) -> None:
         count += 1
         if name == os.environ.get("TELL"):
             tell(name)
-        if count == step:
+        if step in (str(count), name):
             tell(name)
             os.kill(os.getpid(), signal.SIGKILL)
 
     failpoints.hook = hook
 
 
-async def main(file: str, base_url: str, client_id: str, client_secret: str) -> None:
+@asynccontextmanager
+async def opened(place: str) -> AsyncIterator[TokenStore]:
+    """Open the file or the database with the seller's tokens."""
+    if "://" not in place:
+        yield FileTokenStore(place)
+        return
+    from mlmessages.postgres.database import Database
+
+    async with Database(place, key=os.environ["MLMESSAGES_KEY"]) as database:
+        yield database.tokens(SELLER)
+
+
+async def main(place: str, base_url: str, client_id: str, client_secret: str) -> None:
     """Ask for the token once."""
-    source = OAuthToken(client_id, client_secret, FileTokenStore(file))
-    async with MessagesClient(source, seller_id=700100200, base_url=base_url):
-        tell("ready")
-        sys.stdin.readline()
-        if "FULL_DISK" in os.environ:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
-        try:
-            tell(await source.token())
-        except MessagesError as error:
-            tell(f"{type(error).__name__} {error}")
+    async with opened(place) as store:
+        source = OAuthToken(client_id, client_secret, store)
+        async with MessagesClient(source, seller_id=SELLER, base_url=base_url):
+            tell("ready")
+            sys.stdin.readline()
+            if "FULL_DISK" in os.environ:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+            try:
+                tell(await source.token())
+            except MessagesError as error:
+                tell(f"{type(error).__name__} {error}")
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
-    die_at(int(sys.argv.pop()))
+    die_at(sys.argv.pop())
     asyncio.run(main(*sys.argv[1:]))
