@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from .client import MessagesClient
     from .conversations.drain import Drain
     from .errors import MessagesError
+    from .fleet.fleet import Fleet
     from .http.limits import Limits
     from .http.retry import Retry
     from .inbox.drain import Delivery
     from .inbox.inbox import Inbox
+    from .postgres.database import Database
 
     __version__: str
 
 __all__ = [
+    "Database",
     "Delivery",
     "Drain",
     "FileTokenStore",
+    "Fleet",
     "Inbox",
     "Limits",
     "MessagesClient",
@@ -47,9 +51,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Database": "postgres.database",
     "Delivery": "inbox.drain",
     "Drain": "conversations.drain",
     "FileTokenStore": "auth.store",
+    "Fleet": "fleet.fleet",
     "Inbox": "inbox.inbox",
     "Limits": "http.limits",
     "MessagesClient": "client",

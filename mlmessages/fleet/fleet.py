@@ -68,7 +68,7 @@ class Fleet:
         session: aiohttp.ClientSession | None = None,
         on_event: Hook | None = None,
     ) -> None:
-        for name in ("worker", "tokens", "limits"):
+        for name in ("journals", "tokens", "limits"):
             if not hasattr(database, name):
                 raise ValueError(f"database must be a Database, not {describe(database)}")
         self._database = database
@@ -156,7 +156,7 @@ class Fleet:
             await self._run(handler, settings, on_error)
 
     async def _run(self, handler: Handler, settings: Settings, on_error: OnError | None) -> None:
-        worker = await self._database.worker()
+        worker = self._database.journals.worker
 
         def serve(seat: Seat) -> SellerService:
             return SellerService(
@@ -167,11 +167,10 @@ class Fleet:
                 handler=handler,
                 settings=settings,
                 on_error=on_error,
-                stop_seller=self._database.stop_seller,
             )
 
         self._supervisor = supervisor = Supervisor(
-            self._database, worker, serve, settle_time=self._settle_time, sellers=self._sellers
+            self._database.journals, serve, settle_time=self._settle_time, sellers=self._sellers
         )
         stop = asyncio.Event()
         missed = asyncio.create_task(

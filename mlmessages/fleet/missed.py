@@ -38,7 +38,7 @@ class MissedNotifications:
             await asyncio.sleep(_PACE)
             try:
                 service = self._next()
-                if service is not None and await self._database.claim_duty(_DUTY, _PACE):
+                if service is not None and await self._database.journals.claim_duty(_DUTY, _PACE):
                     await self._ask(service)
             except JournalError:
                 pass  # the fleet says so

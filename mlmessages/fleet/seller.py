@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final
 
@@ -57,7 +56,6 @@ class SellerService:
         handler: Handler,
         settings: Settings,
         on_error: OnError | None,
-        stop_seller: Callable[[str, str], Awaitable[float]],
     ) -> None:
         self.seat: Final = seat
         self.client: Final = client
@@ -67,7 +65,6 @@ class SellerService:
         self._handler = handler
         self._settings = settings
         self._on_error = on_error
-        self._stop_seller = stop_seller
         self._inbox = Inbox(client, worker.place(seat), concurrency=settings.concurrency, settle_time=settle_time)
         self._open = False
         self.task: Final = asyncio.create_task(self._run())
@@ -113,7 +110,7 @@ class SellerService:
         """Leave a seller alone whose token or listing is refused, and let the others go on."""
         self.stopped_for = f"{type(error).__name__}: {error}" if isinstance(error, AuthError) else str(error)
         try:
-            seconds = await self._stop_seller(self.seat.seller_id, self.stopped_for)
+            seconds = await self._worker.stop_seller(self.seat, self.stopped_for)
         except JournalError as away:
             _log.warning("seller %s cannot be stopped: %s", self.seat.seller_id, away)
         else:

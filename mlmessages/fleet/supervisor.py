@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import Final
 
 from ..errors import JournalError
-from ..journal.seats import SeatChange, Worker
+from ..journal.seats import SeatChange
+from ..journal.shared import SharedJournals
 from ..journal.store import Seat
 from ..models import FleetReport
-from .database import SellerDatabase
 from .seller import SellerService
 
 _log: Final = logging.getLogger("mlmessages")
@@ -27,8 +27,7 @@ class Supervisor:
 
     def __init__(
         self,
-        database: SellerDatabase,
-        worker: Worker,
+        journals: SharedJournals,
         serve: Callable[[Seat], SellerService],
         *,
         settle_time: float,
@@ -36,8 +35,8 @@ class Supervisor:
     ) -> None:
         self.services: Final[dict[str, SellerService]] = {}
         self.count = 1  # of the sellers in the database
-        self._database = database
-        self._worker = worker
+        self._journals = journals
+        self._worker = journals.worker
         self._serve = serve
         self._settle_time = settle_time
         self._sellers = sellers
@@ -60,7 +59,7 @@ class Supervisor:
 
     async def _balance(self) -> None:
         try:
-            self.count = await self._database.count_sellers()
+            self.count, _ = await self._journals.count()
             surplus = await self._take()
         except JournalError as error:
             if not self._in_trouble:

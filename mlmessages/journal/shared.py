@@ -58,6 +58,10 @@ class SharedJournals:
         """Return every seller: who holds it, and why it is stopped, if it is. Raises `JournalError`."""
         return tuple(await self.engine.ask(lambda store: store.sellers()))
 
+    async def count(self) -> tuple[int, int]:
+        """Return how many sellers are not stopped, and how many workers live. Raises `JournalError`."""
+        return await self.engine.ask(lambda store: store.count())
+
     async def resume(self, seller_id: str) -> None:
         """Let a stopped seller be taken again. Raises `JournalError`."""
         await self.write(lambda store: store.resume_seller(seller_id))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .permits import SharedLimits
     from .store import PostgresStore
 
-_NOT_GIVEN: Final[Any] = object()
+_NOT_GIVEN: Final[Any] = ...  # no key is an error of its own: None is a decision
 
 
 @frozen

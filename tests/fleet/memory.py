@@ -7,23 +7,19 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from mlmessages import Limits, Notification
-from mlmessages.api.notifications import TOPICS
-from mlmessages.journal.engine import Engine
 from mlmessages.journal.memory import Memory, MemoryStore
-from mlmessages.journal.seats import Worker
+from mlmessages.journal.shared import SharedJournals
 from mlmessages.journal.store import Disconnected, Held, Seat
 from mlmessages.models import Token
 
 
 class Shared:
-    """What all processes have in common: the rows, the tokens, the budget, and what was stopped."""
+    """What all processes have in common: the rows, the tokens, the budget."""
 
     def __init__(self, limits: Limits) -> None:
         self.memory = Memory(asyncio.get_running_loop().time)
         self.limits = limits
         self.tokens: dict[str, MemoryTokens] = {}
-        self.stopped: dict[str, str] = {}
-        self.duties: dict[str, float] = {}
 
     async def add(self, token: Token) -> None:
         """Add a seller."""
@@ -38,7 +34,7 @@ class Shared:
 class MemoryTokens:
     """A `TokenStore` that all processes share."""
 
-    def __init__(self, token: Token) -> None:
+    def __init__(self, token: Token | None) -> None:
         self.token = token
         self._lock = asyncio.Lock()
 
@@ -76,42 +72,22 @@ class MemoryDatabase:
     def __init__(self, shared: Shared, name: str = "a", lease: float = 30.0) -> None:
         self.shared = shared
         self.store = CutOffStore(shared.memory)
-        self.engine = Engine(lambda: self.store)
-        self._worker = Worker(self.engine, name=name, lease=lease)
+        self.journals = SharedJournals(lambda: self.store, name=name, lease=lease)
 
     async def __aenter__(self) -> MemoryDatabase:
-        await self.engine.open()
+        await self.journals.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._worker.stop()
-        await self.engine.close()
-
-    async def worker(self) -> Worker:
-        if not self._worker.is_trusted:
-            await self._worker.start()
-        return self._worker
+        await self.journals.close()
 
     def limits(self, application_id: int | str) -> Limits:
         return self.shared.limits
 
     def tokens(self, seller_id: int | str) -> MemoryTokens:
-        return self.shared.tokens.get(str(seller_id)) or MemoryTokens(None)  # type: ignore[arg-type]
-
-    async def count_sellers(self) -> int:
-        sellers, _ = await self.engine.ask(lambda store: store.count())  # type: ignore[attr-defined]
-        return int(sellers)
-
-    async def stop_seller(self, seller_id: str, reason: str) -> float:
-        self.shared.stopped[seller_id] = reason
-        return 3600.0
-
-    async def claim_duty(self, name: str, every: float) -> bool:
-        now = asyncio.get_running_loop().time()
-        if self.shared.duties.get(name, now) > now:
-            return False
-        self.shared.duties[name] = now + every
-        return True
+        return self.shared.tokens.get(str(seller_id)) or MemoryTokens(None)
 
     async def notify(self, notification: Notification) -> bool:
-        return notification.topic in TOPICS and notification.user_id in self.shared.tokens
+        if notification.user_id is None:
+            return False
+        return not notification.is_news or await self.journals.notice(notification.user_id, notification.message_id)

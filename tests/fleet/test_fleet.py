@@ -12,8 +12,7 @@ import pytest
 
 from cases import case
 from fleet.memory import MemoryDatabase, Shared
-from mlmessages import Delivery, Limits
-from mlmessages.fleet.fleet import Fleet
+from mlmessages import Delivery, Fleet, Limits
 from mlmessages.models import Token
 from mlmessages.testing import Behaviour, Marketplace, RateWindow
 from worlds import on_virtual_clock
@@ -169,10 +168,22 @@ async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() 
         dead = world.marketplace.sellers[1]
         dead.oauth.revoke()
         async with world.process("a") as process:
-            await world.until(lambda: len(world.deliveries) == 4 and dead.seller_id in world.shared.stopped)
-            assert "ReauthorizationRequired" in world.shared.stopped[dead.seller_id]
-            assert dict(process.fleet.report.stopped) == world.shared.stopped
-            assert dead.token not in str(world.shared.stopped)
+            await world.until(lambda: len(world.deliveries) == 4 and process.fleet.report.stopped)
+            [(seller_id, reason)] = process.fleet.report.stopped
+            assert seller_id == dead.seller_id
+            assert "ReauthorizationRequired" in reason
+            assert dead.token not in reason
+            [stopped] = [each for each in await process.database.journals.sellers() if each.stopped]
+            assert (stopped.seller_id, stopped.stopped) == (seller_id, reason)
+            assert dead.seller_id not in process.fleet.report.sellers
+            # The seller agrees again: served on when that is told, and not before.
+            now, oauth = datetime.now(UTC), dead.oauth
+            oauth.grant()
+            world.shared.tokens[seller_id].token = Token(
+                oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, seller_id
+            )
+            await process.database.journals.resume(seller_id)
+            await world.until(lambda: world.delivered == world.marketplace.message_ids())
 
 
 @case("Q16")
