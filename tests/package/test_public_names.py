@@ -112,6 +112,7 @@ NAMES = [
     "models",
 ]
 
+
 def named(line: str) -> str:
     """The dotted name that a line of the list is about."""
     return line.partition("(")[0]
@@ -144,7 +145,18 @@ def test_each_public_signature_is_the_stored_one(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["MessagesClient", "Drain", "Delivery", "StaticToken", "OAuthToken", "TokenSource", "TokenStore", "Routes", "Fleet"]
+    "name",
+    [
+        "MessagesClient",
+        "Drain",
+        "Delivery",
+        "StaticToken",
+        "OAuthToken",
+        "TokenSource",
+        "TokenStore",
+        "Routes",
+        "Fleet",
+    ],
 )
 def test_there_is_no_public_member_beside_the_stored_ones(name: str) -> None:
     """A public method or attribute that is not in the list is an interface that nobody decided on."""
