@@ -43,7 +43,8 @@ WITH now AS MATERIALIZED (SELECT mlmessages.clock() AS t)
 UPDATE mlmessages.permit p SET free_at = now.t + f.wait * interval '1 s'
  FROM now, unnest(%(nos)s::int[], %(turns)s::bigint[], %(waits)s::float8[]) f(no, turn, wait)
  WHERE p.app = %(app)s AND p.kind = %(kind)s AND p.no = f.no AND p.turn = f.turn"""
-# In a storm one permit is given, to the process whose turn it is to find out whether others may follow.
+# In a storm, which begins with a pause, no permit is given before the pause is over; then one, to the process whose turn
+# it is to find out whether others may follow.
 _ASK: Final = """
 WITH now AS MATERIALIZED (SELECT mlmessages.clock() AS t),
  b AS MATERIALIZED (
@@ -54,7 +55,7 @@ WITH now AS MATERIALIZED (SELECT mlmessages.clock() AS t),
   SELECT count(*) FILTER (WHERE free_at > now.t) AS used, min(free_at) AS next FROM mlmessages.permit, now, b
    WHERE app = %(app)s AND kind = %(kind)s AND no <= b.size),
  free AS (SELECT no FROM mlmessages.permit WHERE app = %(app)s AND kind = %(kind)s AND no <= (SELECT size FROM b)
-   AND free_at <= (SELECT t FROM now) AND (SELECT paused_until FROM b) <= (SELECT t FROM now) ORDER BY no
+   AND free_at <= (SELECT t FROM now) ORDER BY no
    LIMIT CASE WHEN (SELECT storm FROM b) THEN (SELECT count(*) FROM probing) ELSE %(wanted)s::int END
    FOR UPDATE SKIP LOCKED),
  taken AS (UPDATE mlmessages.permit p SET turn = turn + 1, free_at = now.t + %(hold)s::float8 * interval '1 s'
@@ -128,9 +129,9 @@ class SharedLimits(Limits):
         }
         return table.windows["read"], table.windows["write"], table.brake
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Give back what is over. What is still in flight comes back by itself."""
-        await self._table.aclose()
+        await self._table.close()
 
 
 class SharedWindow:
@@ -291,7 +292,7 @@ class PermitTable:
         self._brakes.append((_NO_PROBE, {}, 0.0))
         self._start_round()
 
-    async def aclose(self) -> None:
+    async def close(self) -> None:
         """Give back what is over, if the database is there."""
         for window in self.windows.values():
             window.rest()
