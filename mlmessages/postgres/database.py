@@ -145,7 +145,7 @@ class Database:
             budgets, self._budgets = self._budgets, []
             try:
                 for budget in budgets:
-                    await budget.aclose()
+                    await budget.close()
             finally:
                 await self._statements.close()
 

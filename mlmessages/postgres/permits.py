@@ -43,8 +43,8 @@ WITH now AS MATERIALIZED (SELECT mlmessages.clock() AS t)
 UPDATE mlmessages.permit p SET free_at = now.t + f.wait * interval '1 s'
  FROM now, unnest(%(nos)s::int[], %(turns)s::bigint[], %(waits)s::float8[]) f(no, turn, wait)
  WHERE p.app = %(app)s AND p.kind = %(kind)s AND p.no = f.no AND p.turn = f.turn"""
-# In a storm, which begins with a pause, no permit is given before the pause is over; then one, to the process whose turn
-# it is to find out whether others may follow.
+# In a storm, which begins with a pause, no permit is given before the pause is over. Then one is, to the process whose
+# turn it is to find out whether others may follow.
 _ASK: Final = """
 WITH now AS MATERIALIZED (SELECT mlmessages.clock() AS t),
  b AS MATERIALIZED (
