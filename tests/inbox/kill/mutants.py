@@ -105,6 +105,16 @@ def _dead_claims_are_free(_: Path) -> None:
     Journal.reopen_claims = mutant  # type: ignore[method-assign]
 
 
+def _no_second_read(_: Path) -> None:
+    """The re-read of an unreadable answer is taken for all there is."""
+    read = Journal.read
+
+    async def mutant(self: Journal, *args: Any, **options: Any) -> Stored:
+        return await read(self, *args, **{**options, "again": None})
+
+    Journal.read = mutant  # type: ignore[method-assign]
+
+
 _MUTANTS: dict[str, Callable[[Path], None]] = {
     "no journal": _no_journal,
     "peek then mark, answer dropped": _peek_then_mark,
@@ -114,6 +124,7 @@ _MUTANTS: dict[str, Callable[[Path], None]] = {
     "DONE before the ids": _done_before_the_ids,
     "two workers without a claim": _no_claim,
     "a dead claim is free": _dead_claims_are_free,
+    "done with a re-read that may be behind": _no_second_read,
     "acknowledged before it is handled": lambda _: None,  # the consumer's: see `program.Consumer`
 }
 NAMES = tuple(_MUTANTS)

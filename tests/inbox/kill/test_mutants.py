@@ -10,7 +10,7 @@ from attrs import frozen
 
 from inbox.kill import mutants
 from inbox.kill.trial import Programs, Trial
-from mlmessages.testing import DROP, EXECUTE, Behaviour, Hold, Pack, Send, on
+from mlmessages.testing import DROP, EXECUTE, Behaviour, Garbage, Hold, Pack, Send, Stale, on
 
 TrialOf = Callable[..., Trial]
 
@@ -104,6 +104,13 @@ STORIES = {
     "DONE before the ids": Story({"packs": 2}, _killed_at("after commit", 4)),
     "two workers without a claim": Story({"packs": 1}, _two_at_once),
     "a dead claim is free": Story(_LATE, _dies_with_a_late_request),
+    "done with a re-read that may be behind": Story(
+        {
+            "packs": 2,
+            "rules": [on("mark", nth=1).do(Send(), EXECUTE, Garbage()), on("peek", nth=1).do(Stale(5))],
+        },
+        _undisturbed,
+    ),
     "acknowledged before it is handled": Story({"packs": 2}, _killed_at("acknowledged", 1)),
 }
 

@@ -28,6 +28,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if verdicts := config.stash.get(_VERDICTS, None):
         terminalreporter.section("model of the Inbox protocol")
         for name, verdict in verdicts.items():
-            terminalreporter.write_line(f"{name:<36} {verdict}")
+            terminalreporter.write_line(f"{name:<40} {verdict}")
             if terminalreporter.verbosity > 0 and verdict.way:
                 terminalreporter.write_line(f"    {' > '.join(verdict.way)}")

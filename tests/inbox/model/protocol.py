@@ -48,6 +48,7 @@ class Worker(NamedTuple):
 
     at: str = IDLE
     pages: tuple[Page, ...] = ()
+    behind: bool = False  # its marking answer could not be read, and the page was read again from a stale replica
 
 
 class World(NamedTuple):
@@ -70,6 +71,7 @@ class World(NamedTuple):
     crashes: int = 0
     losses: int = 0
     delays: int = 0
+    unreadable: int = 0
 
 
 @frozen
@@ -85,11 +87,13 @@ class Rules:
     claims: bool = True  # False: whoever finds the row open takes it
     waits_after_crash: bool = True  # False: the claim of a dead process is free
     acks_last: bool = True  # False: acknowledged, then handled
+    reads_again: bool = True  # False: done with the re-read of an unreadable answer
     workers: int = 2
     messages: int = 4
     crashes: int = 2
     losses: int = 2
     delays: int = 2
+    unreadable: int = 1
 
     def first(self) -> World:
         """The world before anything happens."""
@@ -109,6 +113,7 @@ WEAKENED = {
     "two workers without a claim": evolve(PROTOCOL, claims=False),
     "a dead claim is free": evolve(PROTOCOL, waits_after_crash=False),
     "acknowledged before it is handled": evolve(PROTOCOL, acks_last=False),
+    "done with a re-read that may be behind": evolve(PROTOCOL, reads_again=False),
 }
 
 
@@ -165,6 +170,19 @@ def faults(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
                 if worker.at == SENT and world.delays < rules.delays:
                     late = hit._replace(late=world.late + 1, delays=world.delays + 1)
                     yield f"w{number} times out, GET still on its way", _unknown(late, number, rules)
+    if world.unreadable < rules.unreadable and rules.marks_and_reads:
+        for number, worker in enumerate(world.workers):
+            if worker.at == SENT:
+                yield from _unreadable(world, number, rules)
+
+
+def _unreadable(world: World, number: int, rules: Rules) -> Iterator[tuple[str, World]]:
+    """The marking GET is executed; its answer cannot be read, and the page is read again from a replica that is behind."""
+    for behind in range(1, min(world.sent, PAGE) + 1):
+        page = _page(world._replace(sent=world.sent - behind), 0, rules)
+        shown = Worker(READ if walk((page,))[0] else READING, (page,), behind=True)
+        changes = {"read": everything(world), "unreadable": world.unreadable + 1}
+        yield f"w{number} unreadable, read again {behind} behind", _set(world, number, shown, **changes)
 
 
 def progress(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
@@ -206,7 +224,7 @@ def _work(world: World, number: int, worker: Worker, rules: Rules) -> Iterator[t
 def _read_on(world: World, number: int, worker: Worker, rules: Rules) -> World:
     pages = (*worker.pages, _page(world, walk(worker.pages)[1], rules))
     read = world.read if rules.first_page_marks else everything(world)
-    return _set(world, number, Worker(READ if walk(pages)[0] else READING, pages), read=read)
+    return _set(world, number, Worker(READ if walk(pages)[0] else READING, pages, worker.behind), read=read)
 
 
 def _store(world: World, number: int, worker: Worker, rules: Rules) -> Iterator[tuple[str, World]]:
@@ -218,6 +236,8 @@ def _store(world: World, number: int, worker: Worker, rules: Rules) -> Iterator[
         yield "stores the ids", _set(world, number, Worker(), ledger=known, row=DONE)
     elif not rules.marks_and_reads:
         yield "stores the ids, to mark then", _set(world, number, Worker(CLAIMED), ledger=known)
+    elif worker.behind and rules.reads_again:
+        yield "stores the ids, to read once more", _set(world, number, Worker(), ledger=known, row=WAITING)
     elif not rules.ids_with_done:
         yield "says DONE", _set(world, number, Worker(CLOSED, worker.pages), row=DONE)
     else:
