@@ -87,11 +87,11 @@ class MessagesClient:
             raise ValueError("proxy is for the client's own session: give the lent one its proxy")
         through = None if proxy is None else Secret(proxy_url(proxy))
         transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout), through)
-        self._session = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
+        self._pipeline = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
         endpoints = Endpoints(routes(api), seller)
-        self._reader = Reader(self._session, endpoints, seller)
-        self._writer = Writer(self._reader, endpoints)
-        self._attachments = Attachments(self._session, endpoints)
+        self._reader = Reader(self._pipeline, endpoints, seller)
+        self._writer = Writer(self._pipeline, endpoints, self._reader)
+        self._attachments = Attachments(self._pipeline, endpoints)
         self._open: set[Drain | Fetch] = set()
 
     def __repr__(self) -> str:
@@ -99,11 +99,11 @@ class MessagesClient:
         return f"MessagesClient(seller_id={reader.seller_id!r})" if reader else "MessagesClient(?)"
 
     async def __aenter__(self) -> MessagesClient:
-        await self._session.open()
+        await self._pipeline.open()
         try:
             await self._tell_source("bind")
         except BaseException:
-            await self._session.close()
+            await self._pipeline.close()
             raise
         return self
 
@@ -111,16 +111,16 @@ class MessagesClient:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         async with AsyncExitStack() as closing:  # all of it, whatever one of them raises
-            closing.push_async_callback(self._session.close)
+            closing.push_async_callback(self._pipeline.close)
             closing.push_async_callback(self._tell_source, "unbind")
             for generator in self._open:
                 closing.push_async_callback(generator._leave)
 
     async def _tell_source(self, what: Literal["bind", "unbind"]) -> None:
         """A source that renews its token is given our way to the token endpoint, for as long as the client is open."""
-        method = getattr(self._session.source, what, None)
+        method = getattr(self._pipeline.source, what, None)
         if method is not None:
-            done = method(self._session.transport)
+            done = method(self._pipeline.transport)
             if isawaitable(done):
                 await done
 
@@ -146,9 +146,15 @@ class MessagesClient:
         `concurrency`: how many conversations are read ahead at most. `limit`: messages asked for in a page.
         `settle_time`: seconds after which a marking request of unknown outcome can no longer arrive.
         """
-        self._session.check_open()
+        self._pipeline.check_open()
         drain = Drain(
-            self._reader, concurrency=concurrency, limit=limit, settle_time=settle_time, on_close=self._open.discard
+            self._reader,
+            concurrency=concurrency,
+            limit=limit,
+            settle_time=settle_time,
+            refusals=lambda: self._pipeline.limits.refusals,
+            check_open=self._pipeline.check_open,
+            on_close=self._open.discard,
         )
         self._open.add(drain)
         return drain
@@ -167,13 +173,14 @@ class MessagesClient:
         is kept but the ids. `mark_as_read` marks before you hold it: for unread conversations `drain` and the `Inbox`
         are made.
         """
-        self._session.check_open()
+        self._pipeline.check_open()
         fetch = Fetch(
             self._reader,
             pack_ids,
             concurrency=concurrency,
             limit=limit,
             mark=_flag(mark_as_read),
+            check_open=self._pipeline.check_open,
             on_close=self._open.discard,
         )
         self._open.add(fetch)
@@ -199,7 +206,7 @@ class MessagesClient:
 
         With `mark_as_read` the first page marks.
         """
-        self._session.check_open()
+        self._pipeline.check_open()
         pack = check_id("pack_id", pack_id)
         return self._reader.pages(pack, check_int("limit", limit, 1), mark=_flag(mark_as_read))
 
@@ -236,7 +243,7 @@ class MessagesClient:
         `app_id` is the application's id; `topic`: ``"messages"``, ``"marketplace_messages"``, or None for all. It
         acknowledges nothing: the same ones come again until they expire [documented].
         """
-        self._session.check_open()
+        self._pipeline.check_open()
         return self._reader.missed(
             check_id("app_id", app_id), check_topic("topic", topic) if topic is not None else None
         )
@@ -338,8 +345,13 @@ class MessagesClient:
 
 
 def reader_of(client: MessagesClient) -> Reader:
-    """What a client reads with: for the inbox, which stands on it."""
+    """Return what a client reads with: for the inbox, which stands on it."""
     return client._reader
+
+
+def pipeline_of(client: MessagesClient) -> Pipeline:
+    """Return what a client sends through: for the inbox, which needs its events and its budget."""
+    return client._pipeline
 
 
 def _flag(value: object, name: str = "mark_as_read") -> bool:

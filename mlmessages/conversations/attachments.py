@@ -43,8 +43,8 @@ File = str | os.PathLike[str] | BinaryIO
 class Attachments:
     """One seller's files."""
 
-    def __init__(self, session: Pipeline, endpoints: Endpoints) -> None:
-        self._session = session
+    def __init__(self, pipeline: Pipeline, endpoints: Endpoints) -> None:
+        self._pipeline = pipeline
         self._endpoints = endpoints
 
     async def upload(self, file: File, *, filename: str | None, site: str, check_type: bool) -> str:
@@ -52,7 +52,7 @@ class Attachments:
         site = site_id(site)
         name = _checked_name(_own_name(file) if filename is None else filename)
         content_type = self._type_of(name, checked=check_type)
-        self._session.check_open()
+        self._pipeline.check_open()
         source = _opened(file)  # at once: what a thread opened for a call that was cancelled would stay open
         try:
             size = _size_of(source)
@@ -60,7 +60,7 @@ class Attachments:
                 raise ValueError(f"the file has {size:,} bytes; an attachment has at most {_MOST_BYTES:,} (25 MB)")
             form = _Form(source, size, name, content_type)
             try:
-                return await self._session.execute(
+                return await self._pipeline.execute(
                     self._endpoints.upload(site, Body(f"multipart/form-data; boundary={form.boundary}", form))
                 )
             except MessagesError as error:
@@ -95,10 +95,10 @@ class Attachments:
         wanted = attachment_id(attachment)
         site = None if site is None else site_id(site)
         target = Path(destination)
-        self._session.check_open()
+        self._pipeline.check_open()
         sink = _Destination(target)
         try:
-            await self._session.execute(self._endpoints.download(wanted, site, sink))
+            await self._pipeline.execute(self._endpoints.download(wanted, site, sink))
             await asyncio.to_thread(sink.finish)
             sink.publish()
         finally:

@@ -8,8 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import define
 
@@ -22,6 +21,7 @@ from ..models import Conversation, DrainReport, Message
 from .backlog import Backlog, Next, Pack, listed_again, still_listed
 from .drain_loop import DrainLoop
 from .reader import ConversationRead, Reader
+from .single_consumer import SingleConsumer
 
 _log: Final = logging.getLogger("mlmessages")
 
@@ -38,7 +38,7 @@ class _Found:
     in_doubt: bool = False
 
 
-class Drain:
+class Drain(SingleConsumer[Conversation]):
     """Every unread conversation of a seller: an async iterator and async context manager of `Conversation`.
 
     Conversations are read without marking, a few ahead, and yielded as they come. Coming back for the next one
@@ -57,36 +57,42 @@ class Drain:
     the drain. Made by `MessagesClient.drain`.
     """
 
+    NAME: ClassVar[str] = "a drain"
+
     def __init__(
         self,
         reader: Reader,
         *,
-        concurrency: int = 8,
-        limit: int = 50,
-        settle_time: float = 120.0,
+        concurrency: int,
+        limit: int,
+        settle_time: float,
+        refusals: Callable[[], int],
+        check_open: Callable[[], None],
         on_close: Callable[[Drain], None],
     ) -> None:
+        super().__init__()
         self._concurrency: Final = check_int("concurrency", concurrency, 1)
         self._limit: Final = check_int("limit", limit, 1)
         self._reader = reader
+        self._check_open = check_open
         self._on_close = on_close
-        self._tally = RequestCount()
-        self._listing_tally = RequestCount()
-        self._mark_tally = RequestCount()  # of the mark in flight
+        self._count = RequestCount()
+        self._listing_count = RequestCount()
+        self._mark_count = RequestCount()  # of the mark in flight
         self._ready: deque[_Found] = deque()
         self._handed: _Found | None = None  # the conversation that the consumer holds
         self._marking: asyncio.Task[None] | None = None
         self._being_marked: Pack | None = None
-        self._busy = self._left = self._over = False
+        self._over = False
         self._conversations = self._messages = 0
         self._unseen: tuple[Conversation, ...] = ()
-        self._rounds = DrainLoop(
+        self._loop = DrainLoop(
             Backlog(seconds("settle_time", settle_time, zero=True)),
-            unread=lambda: reader.unread(tally=self._listing_tally),
-            look=self._look,
-            looked=self._looked,
-            failed=self._failed,
-            refusals=lambda: reader.session.limits.refusals,
+            list_unread=lambda: reader.unread(count=self._listing_count),
+            read=self._read,
+            on_read=self._on_read,
+            on_failure=self._on_failure,
+            refusals=refusals,
             seller_id=reader.seller_id,
         )
 
@@ -96,10 +102,10 @@ class Drain:
         return DrainReport(
             self._conversations,
             self._messages,
-            self._listing_tally.requests,
-            self._listing_tally.requests + self._tally.requests + self._mark_tally.requests,
-            self._rounds.backlog.waiting,
-            self._rounds.backlog.set_aside,
+            self._listing_count.requests,
+            self._listing_count.requests + self._count.requests + self._mark_count.requests,
+            self._loop.backlog.waiting,
+            self._loop.backlog.parked,
             self._unseen,
             self._in_doubt,
         )
@@ -107,53 +113,33 @@ class Drain:
     @property
     def _in_doubt(self) -> tuple[str, ...]:
         """Packs that a mark may have reached, and whose consumer has not seen what it may have marked."""
-        packs = dict.fromkeys(self._rounds.backlog.in_doubt)
+        packs = dict.fromkeys(self._loop.backlog.in_doubt)
         packs.update(dict.fromkeys(found.pack.pack_id for found in self._ready if found.in_doubt))
-        if self._marking is not None and self._being_marked is not None and self._mark_tally.in_doubt:
+        if self._marking is not None and self._being_marked is not None and self._mark_count.in_doubt:
             packs[self._being_marked.pack_id] = None
         return tuple(packs)
 
     # -- the consumer's side --
 
-    def __aiter__(self) -> Drain:
-        return self
+    @property
+    def closed(self) -> bool:
+        """True if it is over, or was closed."""
+        return self._loop.closed
 
-    async def __anext__(self) -> Conversation:
-        if self._busy:
-            raise RuntimeError("a drain has one consumer at a time")
-        if self._rounds.closed:
-            raise self._end()
-        self._reader.session.check_open()
-        self._busy = True
-        try:
-            await self._acknowledge()
-            while not self._ready and not self._rounds.closed and await self._rounds.advance(self._room):
-                pass
-            if self._ready and not self._rounds.closed:
-                return self._hand_over()
-        except Exception:  # also what a token source of the user's raises: a drain never goes on as if nothing were
-            if self._rounds.closed:  # by another task: what that cut off is no error of its own
-                raise self._end() from None
-            await self.aclose()
-            raise
-        finally:
-            self._busy = False
-        await self.aclose()
-        raise self._end()
+    def _check(self) -> None:
+        self._check_open()
 
-    def _end(self) -> Exception:
-        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
-
-    async def _leave(self) -> None:
-        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
-        self._left = self._left or not self._rounds.closed
-        await self.aclose()
+    async def _next(self) -> Conversation | None:
+        await self._acknowledge()
+        while not self._ready and not self.closed and await self._loop.advance(self._room):
+            pass
+        return self._hand_over() if self._ready and not self.closed else None
 
     async def aclose(self) -> None:
         """End the drain: reads are cancelled, a mark in flight is waited for. What was not acknowledged is unread."""
         self._handed = None
-        await self._rounds.cancel()
-        if self._marking is not None and not self._mark_tally.in_doubt:
+        await self._loop.cancel()
+        if self._marking is not None and not self._mark_count.in_doubt:
             self._marking.cancel()  # it has not left: the conversation stays unread
             await asyncio.wait([self._marking])
             self._marking = None
@@ -173,14 +159,6 @@ class Drain:
                         ", ".join(in_doubt),
                     )
 
-    async def __aenter__(self) -> Drain:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
     def _hand_over(self) -> Conversation:
         found = self._handed = self._ready.popleft()
         self._conversations += 1
@@ -192,7 +170,7 @@ class Drain:
         found, self._handed = self._handed, None
         if found is not None and not found.conversation.marked:
             self._start_marking(found.pack)
-        self._rounds.look_ahead(self._room)
+        self._loop.read_ahead(self._room)
         await self._marked()
 
     @property
@@ -202,52 +180,52 @@ class Drain:
 
     # -- reading --
 
-    async def _look(self, pack: Pack) -> ConversationRead:
+    async def _read(self, pack: Pack) -> ConversationRead:
         """Read the whole of a pack without marking: nobody knows on which page something new stands."""
-        look = ConversationRead()
-        await self._reader.walk(look, pack.pack_id, self._limit, tally=self._tally)
-        return look
+        read = ConversationRead()
+        await self._reader.walk(read, pack.pack_id, self._limit, count=self._count)
+        return read
 
-    async def _failed(self, pack: Pack, error: MessagesError) -> None:
-        if pack.in_doubt:  # the look after the wait: its mark may have been executed, so it is tried again
-            self._rounds.backlog.mark_unknown(pack, error, asyncio.get_running_loop().time())
+    async def _on_failure(self, pack: Pack, error: MessagesError) -> None:
+        if pack.in_doubt:  # the read after the wait: its mark may have been executed, so it is tried again
+            self._loop.backlog.wait_for_outcome(pack, error, asyncio.get_running_loop().time())
         else:
-            self._rounds.backlog.failed(pack, error)
+            self._loop.backlog.park(pack, error)
 
-    async def _looked(self, pack: Pack, look: ConversationRead) -> None:
-        """Decide what follows from a look."""
-        fresh = pack.learn(look.messages)
-        pack.total = look.counted
+    async def _on_read(self, pack: Pack, read: ConversationRead) -> None:
+        """Decide what follows from a read."""
+        fresh = pack.learn(read.messages)
+        pack.total = read.counted
         in_doubt, pack.in_doubt = pack.in_doubt, False
         if not pack.seen:
             pack.seen = True
-            self._ready.append(self._found(pack, look, fresh, [row for row in fresh if row.read is None]))
+            self._ready.append(self._found(pack, read, fresh, [row for row in fresh if row.read is None]))
             return
-        unread = sum(row.read is None for row in self._theirs(look.messages))
+        unread = sum(row.read is None for row in self._theirs(read.messages))
         following = listed_again(
             unknown_ids=bool(self._theirs(fresh)),
-            mark_unknown=pack.mark_unknown,
+            outcome_unknown=pack.outcome_unknown,
             unread_beyond=0 < unread < pack.still_unread,  # once more only where it helped: a drain ends
             fruitless=pack.fruitless,
         )
         if following is Next.DELIVER:
             pack.fruitless, pack.reopenings, pack.still_unread = 0, 0, float("inf")
-            self._ready.append(self._found(pack, look, fresh, fresh, in_doubt=in_doubt))
-        elif following is Next.LOOK_AGAIN:
-            self._rounds.backlog.lagging(pack, asyncio.get_running_loop().time())
-        elif following is Next.SET_ASIDE:
-            self._rounds.backlog.failed(pack, still_listed(pack))
+            self._ready.append(self._found(pack, read, fresh, fresh, in_doubt=in_doubt))
+        elif following is Next.READ_AGAIN:
+            self._loop.backlog.reopen_if_listed(pack, asyncio.get_running_loop().time())
+        elif following is Next.PARK:
+            self._loop.backlog.park(pack, still_listed(pack))
         else:
             by_pages = following is Next.MARK_PAGES
             pack.still_unread = unread if by_pages else float("inf")
             await self._marked()
-            self._start_marking(pack, look.unread_offsets if by_pages else ())
+            self._start_marking(pack, read.unread_offsets if by_pages else ())
             await self._marked()
 
     def _found(
         self,
         pack: Pack,
-        look: ConversationRead,
+        read: ConversationRead,
         messages: Iterable[Message],
         unread: Iterable[Message],
         *,
@@ -256,7 +234,7 @@ class Drain:
     ) -> _Found:
         conversation = Conversation(
             pack.pack_id,
-            look.status,
+            read.status,
             newest_first(messages),
             newest_first(self._theirs(unread))[::-1],
             marked,
@@ -270,8 +248,8 @@ class Drain:
     # -- marking: one at a time, in a task of its own, so that no cancellation of the consumer cuts it off --
 
     def _start_marking(self, pack: Pack, offsets: Sequence[int] = ()) -> None:
-        self._tally.requests += self._mark_tally.requests
-        self._mark_tally = RequestCount()
+        self._count.requests += self._mark_count.requests
+        self._mark_count = RequestCount()
         self._being_marked = pack
         self._marking = asyncio.create_task(self._mark(pack, offsets))
 
@@ -285,59 +263,59 @@ class Drain:
         finally:
             if marking.done() and marking is self._marking:  # another task may have waited for it too
                 self._marking = None
-        if not (marking.cancelled() and self._rounds.closed):
+        if not (marking.cancelled() and self._loop.closed):
             marking.result()
 
     async def _mark(self, pack: Pack, offsets: Sequence[int]) -> None:
-        look, known = ConversationRead(), len(pack.known)
+        read, known = ConversationRead(), len(pack.known)
         failure: MessagesError | None = None
         try:
             if offsets:
                 await self._reader.mark_pages(
-                    look,
+                    read,
                     pack.pack_id,
                     self._limit,
                     offsets,
                     known=pack.known,
                     total=pack.total,
-                    tally=self._mark_tally,
+                    count=self._mark_count,
                 )
             else:
                 # An answer without any known id is a burst of arrivals: read on, without marking, until a known one.
                 until = UpToKnown(pack.known, pack.total)
-                await self._reader.walk(look, pack.pack_id, self._limit, mark=True, until=until, tally=self._mark_tally)
+                await self._reader.walk(read, pack.pack_id, self._limit, mark=True, until=until, count=self._mark_count)
         except MessagesError as error:
             failure = error
         except asyncio.CancelledError:
-            if self._mark_tally.in_doubt or not self._rounds.closed:
+            if self._mark_count.in_doubt or not self._loop.closed:
                 lost = AnswerLost("the request was cancelled")
-                self._rounds.backlog.mark_unknown(pack, lost, asyncio.get_running_loop().time())
+                self._loop.backlog.wait_for_outcome(pack, lost, asyncio.get_running_loop().time())
             raise
-        if failure is None and look.mark_unreadable:  # and what was read instead may be a replica's that is behind
+        if failure is None and read.mark_unreadable:  # and what was read instead may be a replica's that is behind
             failure = AnswerLost("the answer to the mark could not be read")
-        more = self._arrived(pack, look, answered=failure is None)
+        more = self._arrived(pack, read, answered=failure is None)
         if failure is None:
             shown = len(pack.known) - known
-            pack.total = None if pack.total is None or look.total is None else min(look.total, pack.total + shown)
+            pack.total = None if pack.total is None or read.total is None else min(read.total, pack.total + shown)
         if failure is None:
-            self._rounds.backlog.marked(pack, more=more)
-        elif look.pages == 0 and not look.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:
-            self._rounds.backlog.failed(pack, failure)
+            self._loop.backlog.marked(pack, more=more)
+        elif read.pages == 0 and not read.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:
+            self._loop.backlog.park(pack, failure)
         else:
-            self._rounds.backlog.mark_unknown(pack, failure, asyncio.get_running_loop().time())
+            self._loop.backlog.wait_for_outcome(pack, failure, asyncio.get_running_loop().time())
 
-    def _arrived(self, pack: Pack, look: ConversationRead, *, answered: bool) -> bool:
+    def _arrived(self, pack: Pack, read: ConversationRead, *, answered: bool) -> bool:
         """Have what a mark showed for the first time handed over; True if some of that is not marked yet.
 
         Marked is what the answer to a marking request showed, or what shows `read`; not what else the reading on found.
         """
-        marked = pack.learn(row for row in look.messages if row.id in look.marked or row.read is not None)
-        others = pack.learn(look.messages) if answered else ()  # else the look after the wait shows them
+        marked = pack.learn(row for row in read.messages if row.id in read.marked or row.read is not None)
+        others = pack.learn(read.messages) if answered else ()  # else the read after the wait shows them
         if not self._theirs(marked):
             marked, others = (), marked + others  # the seller's own: they come with what comes
         for rows, are_marked in ((others, False), (marked, True)):
             if self._theirs(rows):
                 pack.still_unread = float("inf")
-                found = self._found(pack, look, rows, rows, marked=are_marked, in_doubt=not are_marked)
+                found = self._found(pack, read, rows, rows, marked=are_marked, in_doubt=not are_marked)
                 self._ready.appendleft(found)
         return bool(self._theirs(others))

@@ -1,4 +1,4 @@
-"""The engine of a drain: looks at packs, a few ahead, and repeats the unread query until nothing is left."""
+"""The engine of a drain: reads packs, a few ahead, and repeats the unread query until nothing is left."""
 
 from __future__ import annotations
 
@@ -16,89 +16,92 @@ R = TypeVar("R")
 
 
 class DrainLoop(Generic[R]):
-    """Rounds of listing and looking, over a `Backlog`.
+    """Listings and reads by turns, over a `Backlog`.
 
-    `unread` asks for the listing. `look` looks at one pack, in a task of its own. `looked` is told what it showed, and
-    `failed` the error it ended in; either says to the backlog what became of the pack. `refusals` counts the 429s so
-    far.
+    `list_unread` asks for the listing. `read` reads one pack, in a task of its own. `on_read` gets what it showed, and
+    `on_failure` the error that it ended in; either says to the backlog what became of the pack. `refusals` counts the
+    429s so far.
     """
 
     def __init__(
         self,
         backlog: Backlog,
         *,
-        unread: Callable[[], Awaitable[UnreadListing]],
-        look: Callable[[Pack], Coroutine[Any, Any, R]],
-        looked: Callable[[Pack, R], Awaitable[None]],
-        failed: Callable[[Pack, MessagesError], Awaitable[None]],
+        list_unread: Callable[[], Awaitable[UnreadListing]],
+        read: Callable[[Pack], Coroutine[Any, Any, R]],
+        on_read: Callable[[Pack, R], Awaitable[None]],
+        on_failure: Callable[[Pack, MessagesError], Awaitable[None]],
         refusals: Callable[[], int],
         seller_id: str,
     ) -> None:
         self.backlog: Final = backlog
-        self._seller = SellerCheck(seller_id)
-        self._closed = asyncio.Event()
-        self._unread = unread
-        self._look = look
-        self._looked = looked
-        self._failed = failed
+        self.reads_in_flight: Final[dict[asyncio.Task[R], Pack]] = {}
+        self._list_unread = list_unread
+        self._read = read
+        self._on_read = on_read
+        self._on_failure = on_failure
         self._refusals = refusals
         self._refusals_before = refusals()
-        self._looks: dict[asyncio.Task[R], Pack] = {}
+        self._seller = SellerCheck(seller_id)
+        self._closed = asyncio.Event()
 
     @property
     def closed(self) -> bool:
-        """True if nothing is begun any more."""
+        """True if nothing is sent any more."""
         return self._closed.is_set()
 
     def close(self) -> None:
-        """Begin nothing more; `advance` returns."""
+        """Send nothing more, and let `advance` return."""
         self._closed.set()
 
-    @property
-    def looks(self) -> dict[asyncio.Task[R], Pack]:
-        """The looks that are under way."""
-        return self._looks
+    async def cancel(self) -> None:
+        """Close it, cancel the reads in flight, and wait until they are over."""
+        self.close()
+        for task in self.reads_in_flight:
+            task.cancel()
+        await asyncio.gather(*self.reads_in_flight, return_exceptions=True)
+        self.reads_in_flight.clear()
 
-    def look_ahead(self, room: int) -> None:
-        """Have up to `room` looks under way."""
+    def read_ahead(self, room: int) -> None:
+        """Have up to `room` reads in flight."""
         now = asyncio.get_running_loop().time()
         if self._seller.room is not None:
             room = min(room, self._seller.room)
-        while len(self._looks) < room and not self.closed:
-            pack = self.backlog.take(now)
+        while len(self.reads_in_flight) < room and not self.closed:
+            pack = self.backlog.issue(now)
             if pack is None:
                 break
-            self._looks[asyncio.create_task(self._look(pack))] = pack
+            self.reads_in_flight[asyncio.create_task(self._read(pack))] = pack
 
     async def advance(self, room: int) -> bool:
         """Do the next thing there is to do; False: there is nothing left.
 
-        Raises `DrainStalled`, the error of a listing that is refused, and what `looked` and `failed` raise.
+        Raises `DrainStalled`, the error of a listing that is refused, and what `on_read`, `on_failure` and `finish`
+        raise.
         """
-        self.look_ahead(room)
-        if self._looks:
-            done, _ = await asyncio.wait(self._looks, return_when=asyncio.FIRST_COMPLETED)
+        self.read_ahead(room)
+        if self.reads_in_flight:
+            done, _ = await asyncio.wait(self.reads_in_flight, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                await self.settle(task)
+                await self.finish(task)
             return True
-        now = asyncio.get_running_loop().time()
-        step = self.backlog.step(now)
+        step = self.backlog.step(asyncio.get_running_loop().time())
         if isinstance(step, float):
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(step):
                     await self._closed.wait()
         elif step is Step.LIST:
-            await self.ask()
+            await self.refresh_listing()
         elif step is Step.STALLED:
-            raise DrainStalled(self.backlog.set_aside)
+            raise DrainStalled(self.backlog.parked)
         return step is not Step.END
 
-    async def settle(self, task: asyncio.Task[R]) -> None:
-        """Tell what became of a look that is over; once.
+    async def finish(self, task: asyncio.Task[R]) -> None:
+        """Take in what became of a read that is over; once.
 
-        Raises `Forbidden` where the first ones show that the seller id is another user's.
+        Raises `Forbidden` where the first reads show that the seller id is another user's.
         """
-        pack = self._looks.pop(task, None)
+        pack = self.reads_in_flight.pop(task, None)
         if pack is None:
             return
         if task.cancelled():
@@ -106,24 +109,18 @@ class DrainLoop(Generic[R]):
                 return
             self.backlog.reopen(pack)
             raise asyncio.CancelledError  # not by us: what it cut off must not look as if it had never been asked for
-        if isinstance(error := task.exception(), MessagesError):
-            await self._failed(pack, error)
+        error = task.exception()
+        if isinstance(error, MessagesError):
+            await self._on_failure(pack, error)
+            self._seller.ended(error)
         else:
-            await self._looked(pack, task.result())
-        self._seller.ended(error if isinstance(error, MessagesError) else None)
+            await self._on_read(pack, task.result())
+            self._seller.ended(None)
 
-    async def cancel(self) -> None:
-        """Cancel the looks that are under way; wait until they are over."""
-        self.close()
-        for task in self._looks:
-            task.cancel()
-        await asyncio.gather(*self._looks, return_exceptions=True)
-        self._looks.clear()
-
-    async def ask(self) -> None:
-        """Ask for the listing, and take it in; when no look is under way."""
-        listing = await self._unread()
+    async def refresh_listing(self) -> None:
+        """Ask for the listing and take it in, when no read is in flight."""
+        listing = await self._list_unread()
         self._seller.listed(listing)
         refusals = self._refusals()
-        self.backlog.listed(listing, asyncio.get_running_loop().time(), doubtful=refusals != self._refusals_before)
+        self.backlog.listed(listing, asyncio.get_running_loop().time(), throttled=refusals != self._refusals_before)
         self._refusals_before = refusals

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from ..api.arguments import check_id, check_int
 from ..errors import MessagesError
 from ..models import Conversation, PackFailure
 from .reader import ConversationRead, Reader
+from .single_consumer import SingleConsumer
 
 PackIds = Iterable[int | str] | AsyncIterable[int | str]
 Fetched = Conversation | PackFailure
@@ -50,12 +51,14 @@ class _Ids:
         return checked
 
 
-class Fetch:
+class Fetch(SingleConsumer[Fetched]):
     """Many conversations, whole, each once, in completion order: an async iterator, to be closed with `aclose`.
 
     No more than `concurrency` conversations are in flight or ready, and so many ids pulled; of what was read nothing is
     kept but the ids. Made by `MessagesClient.fetch`.
     """
+
+    NAME: ClassVar[str] = "a fetch"
 
     def __init__(
         self,
@@ -65,8 +68,10 @@ class Fetch:
         concurrency: int,
         limit: int,
         mark: bool,
+        check_open: Callable[[], None],
         on_close: Callable[[Fetch], None],
     ) -> None:
+        super().__init__()
         if isinstance(pack_ids, (str, bytes)) or not isinstance(pack_ids, (Iterable, AsyncIterable)):
             raise ValueError("pack_ids must be an iterable or async iterable of pack ids")
         if isinstance(pack_ids, Collection):
@@ -76,63 +81,57 @@ class Fetch:
         self._limit: Final = check_int("limit", limit, 1)
         self._mark = mark
         self._reader = reader
+        self._check_open = check_open
         self._on_close = on_close
         self._ids = _Ids(pack_ids)
         self._more = True
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._pulling = False
         self._ready: deque[Fetched] = deque()
         self._failure: BaseException | None = None  # raised when all that was in flight before it has been yielded
         self._waiter: asyncio.Future[None] | None = None
-        self._closed = self._busy = self._left = False
+        self._closed = False
 
-    def __aiter__(self) -> Fetch:
-        return self
+    @property
+    def closed(self) -> bool:
+        """True if it is over, or was closed."""
+        return self._closed
 
-    async def __anext__(self) -> Fetched:
-        if self._busy:
-            raise RuntimeError("a fetch has one consumer at a time")
-        if self._closed:
-            raise self._end()
-        self._reader.session.check_open()
-        self._busy = True
+    def _check(self) -> None:
+        self._check_open()
+
+    async def _next(self) -> Fetched | None:
         try:
             while not self._closed:
                 self._start()
                 if self._ready:
                     return self._ready.popleft()
-                if not self._under_way:
+                if not self._in_flight:
                     break
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         finally:
             self._waiter = None
-            self._busy = False
-        await self.aclose()
-        raise self._failure or self._end()
-
-    def _end(self) -> Exception:
-        return RuntimeError("the client is closed") if self._left else StopAsyncIteration()
-
-    async def _leave(self) -> None:
-        """Close it because the client is left: to whoever iterates, that is not the end, but a `RuntimeError`."""
-        self._left = self._left or not self._closed
-        await self.aclose()
+        if isinstance(self._failure, asyncio.CancelledError):
+            await self.aclose()
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     async def aclose(self) -> None:
         """End it: what is in flight is cancelled."""
         self._closed = True
-        under_way = [*self._under_way]
-        for task in under_way:
+        in_flight = [*self._in_flight]
+        for task in in_flight:
             task.cancel()
         self._wake()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*in_flight, return_exceptions=True)
         self._ready.clear()
         self._on_close(self)
 
     def _start(self) -> None:
         """Have as many reads in flight as there is room for."""
-        while self._more and not self._pulling and len(self._under_way) + len(self._ready) < self._concurrency:
+        while self._more and not self._pulling and len(self._in_flight) + len(self._ready) < self._concurrency:
             if self._ids.at_once:
                 try:
                     self._pulled(self._ids.pull())
@@ -158,10 +157,10 @@ class Fetch:
             self._spawn(self._read(pack_id))
 
     async def _read(self, pack_id: str) -> None:
-        look = ConversationRead()
+        read = ConversationRead()
         try:
-            await self._reader.walk(look, pack_id, self._limit, mark=self._mark)
-            self._ready.append(self._reader.conversation(look, pack_id, marked=self._mark))
+            await self._reader.walk(read, pack_id, self._limit, mark=self._mark)
+            self._ready.append(self._reader.conversation(read, pack_id, marked=self._mark))
         except MessagesError as error:
             self._ready.append(PackFailure(pack_id, error))
         except (Exception, asyncio.CancelledError) as error:
@@ -180,19 +179,19 @@ class Fetch:
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._under_way.add(task)
+        self._in_flight.add(task)
         task.add_done_callback(self._ended)
 
     def _over(self) -> None:
         """The current task is over. Its callback would tell the consumer a turn of the loop later."""
         task = asyncio.current_task()
         assert task is not None
-        self._under_way.discard(task)
+        self._in_flight.discard(task)
         self._wake()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task in self._under_way:  # cancelled before it began
-            self._under_way.discard(task)
+        if task in self._in_flight:  # cancelled before it began
+            self._in_flight.discard(task)
             self._fail(asyncio.CancelledError())
             self._wake()
 

@@ -50,18 +50,18 @@ class ConversationRead:
 class Reader:
     """What one seller's conversations show."""
 
-    def __init__(self, session: Pipeline, endpoints: Endpoints, seller_id: str) -> None:
-        self.session: Final = session
+    def __init__(self, pipeline: Pipeline, endpoints: Endpoints, seller_id: str) -> None:
+        self._pipeline = pipeline
         self.seller_id: Final = seller_id
         self._endpoints = endpoints
         self._warned = False
         self._odd_rows: tuple[str, ...] = ()  # of the last listing, told of once
 
     async def unread(
-        self, role: str = "seller", user_id: int | str | None = None, tally: RequestCount | None = None
+        self, role: str = "seller", user_id: int | str | None = None, count: RequestCount | None = None
     ) -> UnreadListing:
         """The unread listing."""
-        listing = await self.session.execute(self._endpoints.unread(role, user_id), tally)
+        listing = await self._pipeline.execute(self._endpoints.unread(role, user_id), count)
         if user_id is None and listing.user_id not in (None, self.seller_id) and not self._warned:
             self._warned = True  # which of a Global Selling seller's ids stands there is unknown: no error
             # `show`: a line of the log is not the server's to write
@@ -80,12 +80,12 @@ class Reader:
 
     async def unread_count(self, pack_id: int | str) -> int:
         """How many messages of one conversation count as unread."""
-        listing = await self.session.execute(self._endpoints.unread_of(pack_id))
+        listing = await self._pipeline.execute(self._endpoints.unread_of(pack_id))
         return sum(row.count for row in listing.packs if row.pack_id == str(pack_id))
 
-    async def message(self, message_id: int | str, tally: RequestCount | None = None) -> Message:
+    async def message(self, message_id: int | str, count: RequestCount | None = None) -> Message:
         """One message by its id."""
-        return await self.session.execute(self._endpoints.message(message_id), tally)
+        return await self._pipeline.execute(self._endpoints.message(message_id), count)
 
     @property
     def topic(self) -> str:
@@ -93,13 +93,13 @@ class Reader:
         return self._endpoints.topic
 
     async def missed(
-        self, app_id: str, topic: str | None, tally: RequestCount | None = None
+        self, app_id: str, topic: str | None, count: RequestCount | None = None
     ) -> AsyncGenerator[Notification, None]:
         """The notifications that nobody took, each once: page after page, until one shows nothing that is new."""
         seen: set[str] = set()
         offset = 0
         while True:
-            page = await self.session.execute(self._endpoints.missed(app_id, topic, _MISSED, offset), tally)
+            page = await self._pipeline.execute(self._endpoints.missed(app_id, topic, _MISSED, offset), count)
             fresh = {key: row for row in page if (key := f"{row.id}\0{row.resource}\0{row.actions}") not in seen}
             if not fresh:
                 return
@@ -115,36 +115,36 @@ class Reader:
         offset: int = 0,
         *,
         mark: bool = False,
-        look: ConversationRead | None = None,
-        tally: RequestCount | None = None,
+        read: ConversationRead | None = None,
+        count: RequestCount | None = None,
         before_marking: Guard | None = None,
     ) -> MessagePage:
         """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
         marking.
 
-        `look`: is told what the answer to a marking request showed, or that it could not be read. `before_marking`: is
+        `read`: is told what the answer to a marking request showed, or that it could not be read. `before_marking`: is
         awaited before a marking request leaves, when nothing is left to wait for.
         """
         call = self._endpoints.page(pack_id, limit, offset, mark=mark)
         try:
-            page = await self.session.execute(call, tally, before_sending=before_marking if mark else None)
-            if mark and look is not None:
-                look.marked.update(row.id for row in page.messages)
+            page = await self._pipeline.execute(call, count, before_sending=before_marking if mark else None)
+            if mark and read is not None:
+                read.marked.update(row.id for row in page.messages)
             return page
         except DecodeError as error:
             if not mark:
                 raise
             unreadable = error
-            if look is not None:
-                look.mark_unreadable = True
+            if read is not None:
+                read.mark_unreadable = True
         try:
-            return await self.session.execute(self._endpoints.page(pack_id, limit, offset, mark=False), tally)
+            return await self._pipeline.execute(self._endpoints.page(pack_id, limit, offset, mark=False), count)
         except MessagesError:
             pass
         raise unreadable  # and nothing that sounds as if it had not been executed
 
     async def pages(
-        self, pack_id: int | str, limit: int, *, mark: bool = False, tally: RequestCount | None = None
+        self, pack_id: int | str, limit: int, *, mark: bool = False, count: RequestCount | None = None
     ) -> AsyncGenerator[MessagePage, None]:
         """The whole conversation page by page, each with the messages that no page before it showed; `mark`: the first
         page marks.
@@ -154,39 +154,39 @@ class Reader:
             if walk.wait:
                 await asyncio.sleep(walk.wait)
             first = walk.pages == 0
-            page = await self.page(pack_id, limit, walk.offset, mark=mark and first, tally=tally)
+            page = await self.page(pack_id, limit, walk.offset, mark=mark and first, count=count)
             fresh = walk.take(page)
             if first or fresh:
                 yield page if fresh == page.messages else evolve(page, messages=fresh)
 
     async def walk(
         self,
-        look: ConversationRead,
+        read: ConversationRead,
         pack_id: str,
         limit: int,
         *,
         mark: bool = False,
         until: Callable[[MessagePage], bool] | None = None,
-        tally: RequestCount | None = None,
+        count: RequestCount | None = None,
         before_marking: Guard | None = None,
     ) -> None:
-        """Read the whole conversation into `look`, or up to the page for which `until` is true.
+        """Read the whole conversation into `read`, or up to the page for which `until` is true.
 
         `mark`: the first page marks.
         """
         walk = PageWalk(limit, marked=mark)
-        await self._walk(walk, look, pack_id, mark=mark, until=until, tally=tally, before_marking=before_marking)
+        await self._walk(walk, read, pack_id, mark=mark, until=until, count=count, before_marking=before_marking)
 
     async def _walk(
         self,
         walk: PageWalk,
-        look: ConversationRead,
+        read: ConversationRead,
         pack_id: str,
         *,
         mark: bool = False,
         closing: bool = False,
         until: Callable[[MessagePage], bool] | None = None,
-        tally: RequestCount | None = None,
+        count: RequestCount | None = None,
         before_marking: Guard | None = None,
     ) -> None:
         while not walk.done:
@@ -194,57 +194,57 @@ class Reader:
                 await asyncio.sleep(walk.wait)
             offset, marks = walk.offset, mark and walk.pages == 0
             page = await self.page(
-                pack_id, walk.limit, offset, mark=marks, look=look, tally=tally, before_marking=before_marking
+                pack_id, walk.limit, offset, mark=marks, read=read, count=count, before_marking=before_marking
             )
             fresh = walk.take(page)
-            look.messages += fresh
-            look.pages += 1
-            look.total = walk.total
-            look.status = look.status or page.conversation
+            read.messages += fresh
+            read.pages += 1
+            read.total = walk.total
+            read.status = read.status or page.conversation
             failpoint("page read")
             if not marks and not closing and self._unread(fresh):
-                look.unread_offsets.append(offset)
+                read.unread_offsets.append(offset)
             if until is not None and not walk.wait and until(page):
                 return
 
     async def mark_pages(
         self,
-        look: ConversationRead,
+        read: ConversationRead,
         pack_id: str,
         limit: int,
         offsets: Iterable[int],
         *,
         known: Container[str],
         total: int | None,
-        tally: RequestCount | None = None,
+        count: RequestCount | None = None,
         before_marking: Guard | None = None,
     ) -> None:
         """Mark the pages at `offsets`, for a server that marks no more than it returns.
 
         It closes with a walk that marks nothing, until nothing new can stand behind: where that server marks the whole
         pack after all, and only shows it late, a burst of arrivals was marked with it. `known` and `total`: the ids
-        that were shown before, and how many messages were counted then. All that the answers show is added to `look`,
+        that were shown before, and how many messages were counted then. All that the answers show is added to `read`,
         where an id may stand twice: one that is new there is data.
         """
         walk = PageWalk(limit)
         for offset in offsets:
             page = await self.page(
-                pack_id, limit, offset, mark=True, look=look, tally=tally, before_marking=before_marking
+                pack_id, limit, offset, mark=True, read=read, count=count, before_marking=before_marking
             )
             walk.expect(page)
-            look.messages += page.messages
-            look.status = look.status or page.conversation
-            look.pages += 1
+            read.messages += page.messages
+            read.status = read.status or page.conversation
+            read.pages += 1
             failpoint("page read")
-        await self._walk(walk, look, pack_id, closing=True, until=UpToKnown(known, total), tally=tally)
+        await self._walk(walk, read, pack_id, closing=True, until=UpToKnown(known, total), count=count)
 
-    def conversation(self, look: ConversationRead, pack_id: str, *, marked: bool) -> Conversation:
-        """All that `look` shows, each message once, as the first answer showed it: before the marks that followed."""
-        shown = {row.id: row for row in look.messages}
-        if len(shown) < len(look.messages):
-            shown.update({row.id: row for row in reversed(look.messages)})
+    def conversation(self, read: ConversationRead, pack_id: str, *, marked: bool) -> Conversation:
+        """All that `read` shows, each message once, as the first answer showed it: before the marks that followed."""
+        shown = {row.id: row for row in read.messages}
+        if len(shown) < len(read.messages):
+            shown.update({row.id: row for row in reversed(read.messages)})
         messages = newest_first(shown.values())
-        return Conversation(pack_id, look.status, messages, tuple(self._unread(reversed(messages))), marked)
+        return Conversation(pack_id, read.status, messages, tuple(self._unread(reversed(messages))), marked)
 
     def _unread(self, messages: Iterable[Message]) -> list[Message]:
         return [row for row in messages if row.read is None and row.sender_id != self.seller_id]

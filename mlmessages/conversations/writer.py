@@ -23,6 +23,7 @@ from ..api.outcomes import Outcome, outcome
 from ..api.paging import ascending, newest_first
 from ..api.redacted import RedactedText
 from ..errors import AnswerLost, APIError, BadRequest, DecodeError, Forbidden, MessagesError, NotFound
+from ..http.pipeline import Pipeline
 from ..models import Attachment, ConversationStatus, Message, MessagePage, Reasons
 from .reader import Reader
 
@@ -63,10 +64,10 @@ class _Thread:
 class Writer:
     """What one seller writes. Messages to one conversation go out one after the other."""
 
-    def __init__(self, reader: Reader, endpoints: Endpoints) -> None:
-        self._reader = reader
+    def __init__(self, pipeline: Pipeline, endpoints: Endpoints, reader: Reader) -> None:
+        self._pipeline = pipeline
         self._endpoints = endpoints
-        self._session = reader.session
+        self._reader = reader
         # One at a time: else two messages with the same text, both of unknown outcome, would adopt the same one.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -147,7 +148,7 @@ class Writer:
         """The action guide of a pack; see `MessagesClient.contact_reasons`."""
         pack = check_id("pack_id", pack_id)
         try:
-            found = await self._session.execute(self._endpoints.reasons(pack))
+            found = await self._pipeline.execute(self._endpoints.reasons(pack))
         except (BadRequest, Forbidden) as error:
             if not _says_plain(error):
                 raise
@@ -155,7 +156,7 @@ class Writer:
         if all(option.cap_available is not None for option in found.options):
             return found
         try:
-            caps = await self._session.execute(self._endpoints.caps(pack))
+            caps = await self._pipeline.execute(self._endpoints.caps(pack))
         except (APIError, DecodeError):  # where the marketplace family has it is not documented
             return found
         options = [
@@ -284,7 +285,7 @@ class Writer:
         """Send it, once. `written`: what no error may quote. `ours`: whether a message can be what was sent."""
         lost: MessagesError
         try:
-            return _told(await self._session.execute(call), pack)
+            return _told(await self._pipeline.execute(call), pack)
         except (AnswerLost, DecodeError) as error:
             lost = error
         except APIError as error:
@@ -307,7 +308,7 @@ class Writer:
         if known is None:
             return None
         # At once, and once more: it can be visible a little late. The default policy's third delay is 2 s.
-        for pause in (0.0, self._session.retry.delay(3)):
+        for pause in (0.0, self._pipeline.retry.delay(3)):
             await asyncio.sleep(pause)
             now = _Thread()
             try:

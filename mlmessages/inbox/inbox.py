@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from ..api.arguments import check_id, check_int, seconds
 from ..api.notifications import Notification
-from ..client import MessagesClient, reader_of
+from ..client import MessagesClient, pipeline_of, reader_of
 from ..errors import MessagesError
 from ..journal.journal import Journal, Place, SqlitePlace
 from ..models import InboxReport, PackFailure
@@ -71,14 +71,14 @@ class Inbox:
             raise ValueError("client must be a MessagesClient")
         reader = reader_of(client)
         self._reader = reader
-        self._session = reader.session
+        self._pipeline = pipeline_of(client)
         self._concurrency = check_int("concurrency", concurrency, 1)
         settle_time = seconds("settle_time", settle_time, zero=True)
         self._journal = Journal(_place(path, reader.seller_id, settle_time))
         self._ingest = Ingest(
             reader,
             self._journal,
-            Undelivered(self._journal, reader.seller_id, self._session.events),
+            Undelivered(self._journal, reader.seller_id, self._pipeline.events),
             limit=check_int("limit", limit, 1),
             settle_time=settle_time,
             park_after=check_int("park_after", park_after, 1),
@@ -89,7 +89,7 @@ class Inbox:
         self._service: Service | None = None
 
     async def __aenter__(self) -> Inbox:
-        self._session.check_open()
+        self._pipeline.check_open()
         await self._journal.open()
         try:
             self._journal.listen(self._heard)
@@ -137,7 +137,7 @@ class Inbox:
         return self._drain
 
     def _check_open(self) -> None:
-        self._session.check_open()
+        self._pipeline.check_open()
         if not self._journal.is_open:
             raise RuntimeError("the inbox is not open: use `async with`")
 

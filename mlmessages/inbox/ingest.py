@@ -32,6 +32,7 @@ from ..errors import (
 )
 from ..events import Events, ParkEvent, extra
 from ..failpoints import failpoint
+from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import PARKED, Row, StoredMessage, Unstorable
@@ -128,22 +129,22 @@ class Ingest:
         return True
 
     def _restore(self, row: Row) -> None:
-        pack = Pack(row.pack_id, row.count, row.resource, mark_unknown=row.outcome_unknown)
+        pack = Pack(row.pack_id, row.count, row.resource, outcome_unknown=row.outcome_unknown)
         self._owed[row.pack_id] = _Owed(row.listed_at, row.outcome_unknown, row.attempts)
         # At the most the longest: a wall clock that was set must not make it wait for ever.
         longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, _LISTED_TOO_EARLY)
         wait = min(row.wait, longest)
         if wait > 0 and row.state == PARKED:
-            self.backlog.restore(pack, State.SET_ASIDE, error=errors.load(row.error))
+            self.backlog.restore_parked(pack, errors.load(row.error))
             self._parked[pack] = self._in(wait)
         elif wait > 0:
             self.backlog.restore(pack, State.WAITING, due=self._in(wait))
         else:
-            self.backlog.restore(pack, State.OPEN)
+            self.backlog.restore(pack)
 
     def begin(self) -> None:
         """Begin a drain: packs that were parked long enough are tried again."""
-        self.backlog.begin()
+        self.backlog.start_drain()
         for pack in [pack for pack, until in self._parked.items() if until <= self._in(0)]:
             self._unpark(pack)
 
@@ -156,7 +157,7 @@ class Ingest:
 
     async def list_unread(self) -> UnreadListing:
         """Return the unread listing, when every pack of it is written down as owed."""
-        listing = await self._reader.unread(tally=self._listings)
+        listing = await self._reader.unread(count=self._listings)
         listed_at = None if listing.answered_at is None else listing.answered_at.timestamp()
         rows = rows_by_pack(listing)
         # A pack that is listed again after its mark may be so by a listing that lags: it is owed when it is claimed.
@@ -213,16 +214,16 @@ class Ingest:
                 pack.unread_offsets,
                 known=pack.known,
                 total=pack.total,
-                tally=count,
+                count=count,
                 before_marking=claim,
             )
         else:
-            await self._reader.walk(shown, pack.pack_id, self._limit, mark=True, tally=count, before_marking=claim)
+            await self._reader.walk(shown, pack.pack_id, self._limit, mark=True, count=count, before_marking=claim)
         failpoint("read")
         if self._verify:  # what came inside the server's read-and-mark step, if that is not atomic
             again, known = ConversationRead(), {message.id for message in shown.messages}
             until = UpToKnown(known, shown.counted)
-            await self._reader.walk(again, pack.pack_id, self._limit, until=until, tally=count)
+            await self._reader.walk(again, pack.pack_id, self._limit, until=until, count=count)
             shown.messages += again.messages
         return shown
 
@@ -279,18 +280,18 @@ class Ingest:
             pack.fruitless = 0
         following = listed_again(
             unknown_ids=not pack.seen or (news is not None and bool(self._by_counterparty(news.messages))),
-            mark_unknown=False,  # this read was itself a mark, and was answered
+            outcome_unknown=False,  # this read was itself a mark, and was answered
             unread_beyond=bool(offsets),
             fruitless=pack.fruitless,
         )
-        pack.seen, pack.mark_unknown, pack.unknown_marks = True, False, 0
+        pack.seen, pack.outcome_unknown, pack.unknown_marks = True, False, 0
         if following is Next.MARK_PAGES:
             pack.by_pages, pack.unread_offsets, pack.total = True, offsets, result.read.counted
             pack.learn(result.read.messages)
             self.backlog.reopen(pack)
-        elif following is Next.LOOK_AGAIN:
-            self.backlog.lagging(pack, self._in(0))
-        elif following is Next.SET_ASIDE:
+        elif following is Next.READ_AGAIN:
+            self.backlog.reopen_if_listed(pack, self._in(0))
+        elif following is Next.PARK:
             await self._park(pack, still_listed(pack))
         else:
             pack.fruitless = 0
@@ -299,12 +300,12 @@ class Ingest:
 
     async def _read_once_more(self, pack: Pack, wait: float, *, unreadable: bool) -> None:
         """Treat a pack that was read as one whose mark is of unknown outcome: what was read may not be all."""
-        self._owed[pack.pack_id].outcome_unknown = pack.seen = pack.mark_unknown = True
+        self._owed[pack.pack_id].outcome_unknown = pack.seen = pack.outcome_unknown = True
         pack.unknown_marks += unreadable
         if pack.unknown_marks > _MOST_UNKNOWN_MARKS:
             await self._park(pack, DecodeError("the answers to marking requests cannot be read"))
         else:
-            self.backlog.again(pack, self._in(wait))
+            self.backlog.reopen(pack, self._in(wait))
 
     async def on_failure(self, pack: Pack, error: MessagesError) -> None:
         """Decide what a pack needs that was not stored.
@@ -325,10 +326,10 @@ class Ingest:
         elif in_doubt and pack.unknown_marks >= _MOST_UNKNOWN_MARKS:
             await self._park(pack, error)
         elif in_doubt:
-            self.backlog.mark_unknown(pack, error, self._in(0))
+            self.backlog.wait_for_outcome(pack, error, self._in(0))
             await self._reopen(pack, self._settle_time, outcome_unknown=True)
         elif isinstance(error, NotFound) and pack.tries < self._park_after:
-            self.backlog.again(pack, self._in(_LISTED_TOO_EARLY))
+            self.backlog.reopen(pack, self._in(_LISTED_TOO_EARLY))
             await self._reopen(pack, _LISTED_TOO_EARLY)
         elif isinstance(error, (NotSent, RateLimited, AuthError, Unauthorized)):
             self.backlog.reopen(pack)
@@ -344,15 +345,15 @@ class Ingest:
 
     async def give_up(self, pack: Pack) -> None:
         """Owe a pack again whose read was cancelled, or ended in an error of the token source."""
-        if pack.state is State.TAKEN:
+        if pack.state is State.ISSUED:
             in_doubt = self._end_count(pack)
             self._put_back(pack, in_doubt=in_doubt)
             await self._reopen(pack, self._settle_time if in_doubt else 0.0, outcome_unknown=in_doubt)
 
     def _put_back(self, pack: Pack, *, in_doubt: bool) -> None:
         if in_doubt:
-            self._owed[pack.pack_id].outcome_unknown = pack.mark_unknown = True
-            self.backlog.again(pack, self._in(self._settle_time))
+            self._owed[pack.pack_id].outcome_unknown = pack.outcome_unknown = True
+            self.backlog.reopen(pack, self._in(self._settle_time))
         else:
             self.backlog.reopen(pack)
 
@@ -365,7 +366,7 @@ class Ingest:
         owed = self._owed[pack.pack_id]
         owed.parkings += 1
         wait = min(_FIRST_PARKING * 2.0 ** min(owed.parkings - 1, 10), _LONGEST_PARKING)
-        self.backlog.failed(pack, error)
+        self.backlog.park(pack, error)
         self._parked[pack] = self._in(wait)
         event = ParkEvent("pack", pack.pack_id, type(error).__name__, wait)
         _log.info("pack %s is parked: %s", pack.pack_id, event.error, extra=extra(event))
@@ -381,7 +382,7 @@ class Ingest:
 
     def _unpark(self, pack: Pack) -> None:
         del self._parked[pack]
-        if pack.state is State.SET_ASIDE:
+        if pack.state is State.PARKED:
             self._owed.setdefault(pack.pack_id, _Owed())
             pack.fruitless = 0
             self.backlog.reopen(pack)
@@ -426,7 +427,7 @@ class Ingest:
             self.backlog.owed,
             self.backlog.waiting,
             waits_until,
-            self.backlog.set_aside,
+            self.backlog.parked,
         )
 
     @property
@@ -435,14 +436,9 @@ class Ingest:
         return self._reader.seller_id
 
     @property
-    def events(self) -> Events:
-        """Where events go."""
-        return self._reader.session.events
-
-    @property
     def refusals(self) -> int:
         """How many 429s there were."""
-        return self._reader.session.limits.refusals
+        return self.limits.refusals
 
     def _in(self, seconds: float) -> float:
         """Return the moment so many seconds from now, by the loop's clock."""

@@ -237,7 +237,7 @@ class Service:
             _log.warning(
                 "%d parked packs fill the unread listing, and what is behind them cannot be seen: free them."
                 " Notified messages are still read",
-                len(self._drain_loop.backlog.set_aside),
+                len(self._drain_loop.backlog.parked),
             )
         self._stalled = stalled
 

@@ -32,7 +32,7 @@ def taken(backlog: Backlog, now: float = 0.0) -> list[str]:
 def packs(backlog: Backlog, now: float = 0.0) -> list[Pack]:
     """All packs that can be taken now."""
     found = []
-    while (pack := backlog.take(now)) is not None:
+    while (pack := backlog.issue(now)) is not None:
         found.append(pack)
     return found
 
@@ -50,23 +50,23 @@ def only(backlog: Backlog, now: float = 0.0) -> Pack:
     ("what", "expected"),
     [
         ({"unknown_ids": True}, Next.DELIVER),
-        ({"mark_unknown": True}, Next.MARK),
+        ({"outcome_unknown": True}, Next.MARK),
         ({"unread_beyond": True}, Next.MARK_PAGES),
-        ({}, Next.LOOK_AGAIN),
-        ({"fruitless": 1}, Next.SET_ASIDE),
-        ({"fruitless": 7}, Next.SET_ASIDE),
+        ({}, Next.READ_AGAIN),
+        ({"fruitless": 1}, Next.PARK),
+        ({"fruitless": 7}, Next.PARK),
     ],
 )
 def test_each_line_of_the_decision_table(what: dict[str, Any], expected: Next) -> None:
     """A pack that is listed again after its mark: each line of design.md's table, alone."""
-    nothing: dict[str, Any] = {"unknown_ids": False, "mark_unknown": False, "unread_beyond": False, "fruitless": 0}
+    nothing: dict[str, Any] = {"unknown_ids": False, "outcome_unknown": False, "unread_beyond": False, "fruitless": 0}
     assert listed_again(**(nothing | what)) is expected
 
 
 def test_the_first_line_that_fits_decides() -> None:
     """Where several lines fit, the first one decides: data before marks, marks before giving up."""
     for unknown, mark, beyond, fruitless in itertools.product([True, False], [True, False], [True, False], [0, 1, 5]):
-        decided = listed_again(unknown_ids=unknown, mark_unknown=mark, unread_beyond=beyond, fruitless=fruitless)
+        decided = listed_again(unknown_ids=unknown, outcome_unknown=mark, unread_beyond=beyond, fruitless=fruitless)
         if unknown:
             assert decided is Next.DELIVER
         elif mark:
@@ -74,7 +74,7 @@ def test_the_first_line_that_fits_decides() -> None:
         elif beyond:
             assert decided is Next.MARK_PAGES
         else:
-            assert decided is (Next.SET_ASIDE if fruitless else Next.LOOK_AGAIN)
+            assert decided is (Next.PARK if fruitless else Next.READ_AGAIN)
 
 
 # -- the ordinary way --------------------------------------------------------------------------------------------------
@@ -83,10 +83,10 @@ def test_the_first_line_that_fits_decides() -> None:
 def test_a_drain_begins_and_ends_with_a_listing() -> None:
     """Nothing is taken before a listing; the end is a listing that was sent after the last pack was looked at."""
     backlog = Backlog(SETTLE)
-    assert (backlog.take(0.0), backlog.step(0.0)) == (None, Step.LIST)
+    assert (backlog.issue(0.0), backlog.step(0.0)) == (None, Step.LIST)
     backlog.listed(listing("1", "2"), 0.0)
     for pack in packs(backlog):
-        assert pack.state is State.TAKEN
+        assert pack.state is State.ISSUED
         backlog.marked(pack)
     assert backlog.step(0.0) is Step.LIST
     backlog.listed(listing(), 1.0)
@@ -112,11 +112,11 @@ def test_a_drain_that_took_something_lists_again_even_if_it_failed() -> None:
     """A refused pack was looked at too: a later listing must confirm the end."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1"), 0.0)
-    backlog.failed(only(backlog), REFUSED)
+    backlog.park(only(backlog), REFUSED)
     assert backlog.step(0.0) is Step.LIST
     backlog.listed(listing("1"), 1.0)
     assert backlog.step(1.0) is Step.END
-    assert [(failure.pack_id, failure.error) for failure in backlog.set_aside] == [("1", REFUSED)]
+    assert [(failure.pack_id, failure.error) for failure in backlog.parked] == [("1", REFUSED)]
 
 
 def test_a_marked_pack_that_is_listed_again_is_looked_at_again() -> None:
@@ -149,7 +149,7 @@ def test_a_refused_pack_is_not_taken_again_whatever_the_listing_says() -> None:
     """A pack that failed stays set aside, also when its count changes."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing(("1", 1)), 0.0)
-    backlog.failed(only(backlog), REFUSED)
+    backlog.park(only(backlog), REFUSED)
     backlog.listed(listing(("1", 5)), 1.0)
     assert taken(backlog, 1.0) == []
 
@@ -161,17 +161,17 @@ def test_set_aside_packs_that_fill_a_capped_listing_stall_it(rows: int) -> None:
     full = listing(*map(str, range(rows)))
     backlog.listed(full, 0.0)
     for pack in packs(backlog):
-        backlog.failed(pack, REFUSED)
+        backlog.park(pack, REFUSED)
     backlog.listed(full, 1.0)
     assert backlog.step(1.0) is Step.STALLED
-    assert len(backlog.set_aside) == rows
+    assert len(backlog.parked) == rows
 
 
 def test_a_total_above_the_rows_stalls_it_too() -> None:
     """A `total` above the rows says itself that there is more."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1", total=2), 0.0)
-    backlog.failed(only(backlog), REFUSED)
+    backlog.park(only(backlog), REFUSED)
     backlog.listed(listing("1", total=2), 1.0)
     assert backlog.step(1.0) is Step.STALLED
 
@@ -182,14 +182,14 @@ def drained(unread: list[str], refused: set[str], cap: int) -> tuple[Step, int, 
     while True:
         for pack in packs(backlog):
             if pack.pack_id in refused:
-                backlog.failed(pack, REFUSED)
+                backlog.park(pack, REFUSED)
             else:
                 backlog.marked(pack)
                 unread.remove(pack.pack_id)
         step = backlog.step(0.0)
         if step is not Step.LIST:
             assert isinstance(step, Step)
-            return step, len(backlog.set_aside), listings
+            return step, len(backlog.parked), listings
         backlog.listed(listing(*unread[:cap]), 0.0)
         listings += 1
 
@@ -222,11 +222,11 @@ def test_a_coincidence_is_not_a_cap() -> None:
     backlog.listed(listing("1", "2"), 0.0)
     one, two = packs(backlog)
     backlog.marked(one)
-    backlog.failed(two, REFUSED)
+    backlog.park(two, REFUSED)
     backlog.listed(listing("2", "3"), 1.0)  # one was marked, and another came
-    backlog.failed(only(backlog, 1.0), REFUSED)
+    backlog.park(only(backlog, 1.0), REFUSED)
     backlog.listed(listing("2", "3", "4"), 2.0)
-    backlog.failed(only(backlog, 2.0), REFUSED)
+    backlog.park(only(backlog, 2.0), REFUSED)
     backlog.listed(listing("2", "3", "4"), 3.0)
     assert backlog.step(3.0) is Step.END
 
@@ -240,7 +240,7 @@ def test_a_listing_that_lags_costs_one_look_and_ends() -> None:
     backlog.listed(listing("1"), 0.0)
     backlog.marked(only(backlog))
     backlog.listed(listing("1"), 1.0)
-    backlog.lagging(only(backlog, 1.0), 1.0)
+    backlog.reopen_if_listed(only(backlog, 1.0), 1.0)
     assert backlog.step(1.0) is Step.LIST
     backlog.listed(listing("1"), 1.0)
     assert taken(backlog, 1.0) == []
@@ -249,7 +249,7 @@ def test_a_listing_that_lags_costs_one_look_and_ends() -> None:
     backlog.listed(listing(), 1.0 + LISTING_LAG)
     assert taken(backlog, 6.0) == []
     assert backlog.step(6.0) is Step.END
-    assert backlog.set_aside == ()
+    assert backlog.parked == ()
 
 
 def test_a_count_that_never_falls_is_looked_at_twice_and_set_aside() -> None:
@@ -258,16 +258,16 @@ def test_a_count_that_never_falls_is_looked_at_twice_and_set_aside() -> None:
     backlog.listed(listing("1"), now)
     backlog.marked(only(backlog))
     for _ in range(20):
-        while (pack := backlog.take(now)) is not None:
+        while (pack := backlog.issue(now)) is not None:
             looks += 1
             following = listed_again(
-                unknown_ids=False, mark_unknown=False, unread_beyond=False, fruitless=pack.fruitless
+                unknown_ids=False, outcome_unknown=False, unread_beyond=False, fruitless=pack.fruitless
             )
-            if following is Next.LOOK_AGAIN:
-                backlog.lagging(pack, now)
+            if following is Next.READ_AGAIN:
+                backlog.reopen_if_listed(pack, now)
             else:
-                assert following is Next.SET_ASIDE
-                backlog.failed(pack, STILL)
+                assert following is Next.PARK
+                backlog.park(pack, STILL)
         step = backlog.step(now)
         if step is Step.LIST:
             backlog.listed(listing("1"), now)
@@ -276,7 +276,7 @@ def test_a_count_that_never_falls_is_looked_at_twice_and_set_aside() -> None:
         else:
             break
     assert (step, looks, now) == (Step.END, 2, LISTING_LAG)
-    assert [failure.error for failure in backlog.set_aside] == [STILL]
+    assert [failure.error for failure in backlog.parked] == [STILL]
 
 
 @pytest.mark.parametrize(("count", "opened"), [(3, False), (4, True), (2, True)])
@@ -284,17 +284,17 @@ def test_a_pack_that_is_still_listed_opens_again_when_its_count_changes(count: i
     """`StillListed` is not for ever: another count is something new; the same count is not."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing(("1", 3)), 0.0)
-    backlog.failed(only(backlog), STILL)
+    backlog.park(only(backlog), STILL)
     backlog.listed(listing(("1", count)), 1.0)
     assert taken(backlog, 1.0) == (["1"] if opened else [])
-    assert len(backlog.set_aside) == (0 if opened else 1)
+    assert len(backlog.parked) == (0 if opened else 1)
 
 
 def test_a_pack_that_left_the_listing_opens_again_when_it_comes_back() -> None:
     """A `StillListed` pack that was gone, and is listed with the old count, has something new."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1"), 0.0)
-    backlog.failed(only(backlog), STILL)
+    backlog.park(only(backlog), STILL)
     backlog.listed(listing(), 1.0)
     assert backlog.step(1.0) is Step.END
     backlog.listed(listing("1"), 2.0)
@@ -308,9 +308,9 @@ def test_a_pack_opened_again_has_both_its_looks_again() -> None:
     pack = only(backlog)
     backlog.marked(pack)
     backlog.listed(listing("1"), 0.0)
-    backlog.lagging(only(backlog), 0.0)
+    backlog.reopen_if_listed(only(backlog), 0.0)
     backlog.listed(listing("1"), LISTING_LAG)
-    backlog.failed(only(backlog, LISTING_LAG), STILL)
+    backlog.park(only(backlog, LISTING_LAG), STILL)
     backlog.listed(listing(("1", 2)), 10.0)
     assert only(backlog, 10.0).fruitless == 0
 
@@ -336,16 +336,16 @@ def test_a_mark_of_unknown_outcome_waits_its_settle_time() -> None:
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1", "2"), 0.0)
     one, two = packs(backlog)
-    backlog.mark_unknown(one, AnswerLost("lost"), 10.0)
+    backlog.wait_for_outcome(one, AnswerLost("lost"), 10.0)
     backlog.marked(two)
     assert backlog.waiting == 1
     backlog.listed(listing("1"), 11.0)
     assert taken(backlog, 10.0 + SETTLE - 1e-6) == []
     assert backlog.step(11.0) == 10.0 + SETTLE
     assert only(backlog, 10.0 + SETTLE) is one
-    assert one.mark_unknown
+    assert one.outcome_unknown
     backlog.marked(one)
-    assert (backlog.waiting, one.mark_unknown) == (0, False)
+    assert (backlog.waiting, one.outcome_unknown) == (0, False)
     backlog.listed(listing(), 140.0)
     assert backlog.step(140.0) is Step.END
 
@@ -354,7 +354,7 @@ def test_a_drain_does_not_end_while_a_mark_may_still_be_executed() -> None:
     """An empty listing is no end while a pack waits: it is read again, listed or not."""
     backlog = Backlog(SETTLE)
     backlog.listed(listing("1"), 0.0)
-    backlog.mark_unknown(only(backlog), AnswerLost("lost"), 0.0)
+    backlog.wait_for_outcome(only(backlog), AnswerLost("lost"), 0.0)
     backlog.listed(listing(), 1.0)
     assert backlog.step(1.0) == SETTLE
     assert taken(backlog, SETTLE) == ["1"]
@@ -365,13 +365,13 @@ def test_unknown_marks_are_bounded() -> None:
     backlog, now = Backlog(SETTLE), 0.0
     backlog.listed(listing("1"), now)
     errors: list[AnswerLost] = []
-    while (pack := backlog.take(now)) is not None:
+    while (pack := backlog.issue(now)) is not None:
         errors.append(AnswerLost(f"lost {len(errors)}"))
         assert len(errors) <= 6
-        backlog.mark_unknown(pack, errors[-1], now)
+        backlog.wait_for_outcome(pack, errors[-1], now)
         now += SETTLE
     assert len(errors) == 6
-    assert [failure.error for failure in backlog.set_aside] == errors[-1:]
+    assert [failure.error for failure in backlog.parked] == errors[-1:]
     assert backlog.waiting == 0
 
 
@@ -381,7 +381,7 @@ def test_unknown_marks_are_bounded() -> None:
 def test_an_empty_listing_right_after_429s_is_asked_once_more() -> None:
     """A throttled server was seen to answer that there is nothing: one more listing confirms it, and only one."""
     backlog = Backlog(SETTLE)
-    backlog.listed(listing(), 0.0, doubtful=True)
+    backlog.listed(listing(), 0.0, throttled=True)
     assert backlog.step(0.0) is Step.LIST
     backlog.listed(listing(), 1.0)
     assert backlog.step(1.0) is Step.END
@@ -390,20 +390,20 @@ def test_an_empty_listing_right_after_429s_is_asked_once_more() -> None:
 def test_a_doubtful_listing_is_asked_once_and_not_for_ever() -> None:
     """Where the confirming listing came after 429s too, that is enough."""
     backlog = Backlog(SETTLE)
-    backlog.listed(listing(), 0.0, doubtful=True)
+    backlog.listed(listing(), 0.0, throttled=True)
     assert backlog.step(0.0) is Step.LIST
-    backlog.listed(listing(), 1.0, doubtful=True)
+    backlog.listed(listing(), 1.0, throttled=True)
     assert backlog.step(1.0) is Step.END
 
 
 def test_doubt_is_confirmed_anew_after_every_look() -> None:
     """What was confirmed before more work was done confirms nothing after it."""
     backlog = Backlog(SETTLE)
-    backlog.listed(listing(), 0.0, doubtful=True)
+    backlog.listed(listing(), 0.0, throttled=True)
     assert backlog.step(0.0) is Step.LIST
     backlog.listed(listing("1"), 1.0)
     backlog.marked(only(backlog, 1.0))
-    backlog.listed(listing(), 2.0, doubtful=True)
+    backlog.listed(listing(), 2.0, throttled=True)
     assert backlog.step(2.0) is Step.LIST
 
 
@@ -432,23 +432,23 @@ def test_every_drain_ends_with_every_pack_marked_or_reported(data: st.DataObject
     for _ in range(400):
         for pack in packs(backlog, now):
             if kind[pack.pack_id] == "refused":
-                backlog.failed(pack, NotFound(404))
+                backlog.park(pack, NotFound(404))
                 continue
             fresh = bool(pack.learn([Message(f"{pack.pack_id}-m")]))
             following = listed_again(
-                unknown_ids=fresh, mark_unknown=pack.mark_unknown, unread_beyond=False, fruitless=pack.fruitless
+                unknown_ids=fresh, outcome_unknown=pack.outcome_unknown, unread_beyond=False, fruitless=pack.fruitless
             )
             if following in (Next.DELIVER, Next.MARK):
                 if lost[pack.pack_id]:
                     lost[pack.pack_id] -= 1
-                    backlog.mark_unknown(pack, AnswerLost("lost"), now)
+                    backlog.wait_for_outcome(pack, AnswerLost("lost"), now)
                 else:
                     gone[pack.pack_id] = now + lag
                     backlog.marked(pack)
-            elif following is Next.LOOK_AGAIN:
-                backlog.lagging(pack, now)
+            elif following is Next.READ_AGAIN:
+                backlog.reopen_if_listed(pack, now)
             else:
-                backlog.failed(pack, STILL)
+                backlog.park(pack, STILL)
         step = backlog.step(now)
         if step is Step.LIST:
             rows = [
@@ -461,7 +461,7 @@ def test_every_drain_ends_with_every_pack_marked_or_reported(data: st.DataObject
             break
     assert isinstance(step, Step)
     assert now <= (2 * many + 1) * SETTLE + 100
-    aside = {failure.pack_id for failure in backlog.set_aside}
+    aside = {failure.pack_id for failure in backlog.parked}
     assert aside <= {pack for pack, what in kind.items() if what in ("refused", "hidden")}
     reported = set(gone) | aside
     if sum(what in ("refused", "hidden") for what in kind.values()) < cap:
