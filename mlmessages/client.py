@@ -17,6 +17,7 @@ from .api.arguments import base_url as checked_base_url
 from .api.arguments import check_id, check_int, check_topic, proxy_url, seconds
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
+from .api.outcomes import SETTLE_TIME
 from .api.paging import descending, newest_first
 from .api.redacted import redact
 from .auth.source import Secret, StaticToken, TokenSource
@@ -140,7 +141,7 @@ class MessagesClient:
         """How many messages of one conversation count as unread: one request, which marks nothing."""
         return await self._reader.unread_count(pack_id)
 
-    def drain(self, *, concurrency: int = 8, limit: int = 50, settle_time: float = 120.0) -> Drain:
+    def drain(self, *, concurrency: int = 8, limit: int = 50, settle_time: float = SETTLE_TIME) -> Drain:
         """Every unread conversation, past the cap; each is marked as read when you come back for the next. See `Drain`.
 
         `concurrency`: how many conversations are read ahead at most. `limit`: messages asked for in a page.

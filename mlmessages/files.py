@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, SupportsIndex, TypeVar, overload
+from typing import Final, Self, SupportsIndex, TypeVar, overload
 
 from .failpoints import failpoint
 
@@ -238,7 +238,7 @@ class PendingFile:
         with suppress(OSError):
             self._temporary.unlink()
 
-    def __enter__(self) -> PendingFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

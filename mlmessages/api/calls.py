@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterable, Callable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
 T_co = TypeVar("T_co", covariant=True)
+MOST_FILE_BYTES: Final = 25 * 1024 * 1024  # of an attachment [documented: 25 MB]
 
 
 class Effect(enum.Enum):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from .. import errors
 from ..errors import DecodeError
 from .calls import Effect
+
+SETTLE_TIME: Final = 120.0
+"""Seconds after which a request of unknown outcome can no longer be executed."""
 
 
 class Outcome(enum.Enum):

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from ..api.arguments import base_url as checked_base_url
 from ..api.arguments import describe
+from ..api.outcomes import SETTLE_TIME
 from ..errors import AuthError, MessagesError, NotSent, RateLimited
 from ..failpoints import failpoint
 from ..models import Token
@@ -36,7 +37,6 @@ from .token_endpoint import (
 _log: Final = logging.getLogger("mlmessages")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
 
-SETTLE_TIME: Final = 120.0  # seconds after which a request of unknown outcome can no longer be executed
 _REPEAT_WAITS: Final = (0.5, 1.0, 2.0)  # seconds before a refresh that certainly was not executed is sent again
 _LONGEST_REPEAT_WAIT: Final = 30.0
 _REREAD_WAITS: Final = (0.0, 0.5, 2.0)  # seconds before each look whether another process has saved newer tokens

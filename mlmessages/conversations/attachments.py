@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import secrets
 import stat
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ..api.arguments import attachment_id, site_id
-from ..api.calls import Body
+from ..api.calls import MOST_FILE_BYTES, Body
 from ..api.endpoints import Endpoints
 from ..errors import AnswerLost, MessagesError
+from ..files import PendingFile
 from ..http.pipeline import Pipeline
 from ..models import Attachment
 
-_MOST_BYTES: Final = 25 * 1024 * 1024  # documented: 25 MB
 _LONGEST_NAME: Final = 200  # documented
 _CHUNK: Final = 128 * 1024
 
@@ -56,8 +56,8 @@ class Attachments:
         source = _opened(file)  # at once: what a thread opened for a call that was cancelled would stay open
         try:
             size = _size_of(source)
-            if size > _MOST_BYTES:
-                raise ValueError(f"the file has {size:,} bytes; an attachment has at most {_MOST_BYTES:,} (25 MB)")
+            if size > MOST_FILE_BYTES:
+                raise ValueError(f"the file has {size:,} bytes; an attachment has at most {MOST_FILE_BYTES:,} (25 MB)")
             form = _Form(source, size, name, content_type)
             try:
                 return await self._pipeline.execute(
@@ -96,13 +96,11 @@ class Attachments:
         site = None if site is None else site_id(site)
         target = Path(destination)
         self._pipeline.check_open()
-        sink = _Destination(target)
-        try:
+        _refuse_existing(target)
+        with _Destination(target) as sink:
             await self._pipeline.execute(self._endpoints.download(wanted, site, sink))
             await asyncio.to_thread(sink.finish)
-            sink.publish()
-        finally:
-            sink.discard()
+            sink.publish()  # not in a thread: a download that was cancelled leaves nothing behind
         return target
 
 
@@ -195,15 +193,8 @@ class _Form:
 # -- down --------------------------------------------------------------------------------------------------------------
 
 
-class _Destination:
-    """A file in the making: a temporary one beside it, which gets the name when it is whole."""
-
-    def __init__(self, target: Path) -> None:
-        _refuse_existing(target)
-        self._target = target
-        self._part = target.with_name(f".{secrets.token_hex(8)}.part")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        self._file = os.fdopen(os.open(self._part, flags, 0o600), "wb")
+class _Destination(PendingFile):
+    """Where a download goes: what an attempt wrote is forgotten when the next one begins."""
 
     async def begin(self) -> None:
         """Forget what an earlier attempt wrote."""
@@ -211,39 +202,13 @@ class _Destination:
 
     async def write(self, chunk: bytes) -> None:
         """Write some more."""
-        await asyncio.to_thread(self._file.write, chunk)
-
-    def finish(self) -> None:
-        """It is whole."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-
-    def publish(self) -> None:
-        """Give the file its name, unless something has that by now: `FileExistsError`."""
-        try:
-            os.link(self._part, self._target)  # fails where the name is taken; a rename would not
-            return
-        except FileExistsError:
-            raise FileExistsError(17, os.strerror(17), str(self._target)) from None
-        except (OSError, NotImplementedError):
-            pass  # a file system without hard links
-        # Take the name, and only then put the file there.
-        os.close(os.open(self._target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o600))
-        self._part.replace(self._target)
-
-    def discard(self) -> None:
-        """Leave nothing of the temporary file behind."""
-        with suppress(OSError, ValueError):
-            self._file.close()
-        with suppress(OSError):
-            self._part.unlink()
+        await asyncio.to_thread(self.file.write, chunk)
 
     def _forget(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
+        self.file.seek(0)
+        self.file.truncate()
 
 
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):  # also a link that leads nowhere
-        raise FileExistsError(17, os.strerror(17), str(target))
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))

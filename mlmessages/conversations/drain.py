@@ -57,7 +57,7 @@ class Drain(SingleConsumer[Conversation]):
     the drain. Made by `MessagesClient.drain`.
     """
 
-    NAME: ClassVar[str] = "a drain"
+    _NAME: ClassVar[str] = "a drain"
 
     def __init__(
         self,
@@ -121,9 +121,7 @@ class Drain(SingleConsumer[Conversation]):
 
     # -- the consumer's side --
 
-    @property
-    def closed(self) -> bool:
-        """True if it is over, or was closed."""
+    def _is_closed(self) -> bool:
         return self._loop.closed
 
     def _check(self) -> None:
@@ -131,9 +129,9 @@ class Drain(SingleConsumer[Conversation]):
 
     async def _next(self) -> Conversation | None:
         await self._acknowledge()
-        while not self._ready and not self.closed and await self._loop.advance(self._room):
+        while not self._ready and not self._loop.closed and await self._loop.advance(self._room):
             pass
-        return self._hand_over() if self._ready and not self.closed else None
+        return self._hand_over() if self._ready and not self._loop.closed else None
 
     async def aclose(self) -> None:
         """End the drain: reads are cancelled, a mark in flight is waited for. What was not acknowledged is unread."""

@@ -58,7 +58,7 @@ class Fetch(SingleConsumer[Fetched]):
     kept but the ids. Made by `MessagesClient.fetch`.
     """
 
-    NAME: ClassVar[str] = "a fetch"
+    _NAME: ClassVar[str] = "a fetch"
 
     def __init__(
         self,
@@ -92,9 +92,7 @@ class Fetch(SingleConsumer[Fetched]):
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
 
-    @property
-    def closed(self) -> bool:
-        """True if it is over, or was closed."""
+    def _is_closed(self) -> bool:
         return self._closed
 
     def _check(self) -> None:

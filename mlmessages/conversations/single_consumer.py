@@ -13,20 +13,19 @@ class SingleConsumer(ABC, Generic[T]):
     """What `Drain`, `Fetch` and the drain of an `Inbox` have in common.
 
     A subclass gives the next item (`_next`), and knows how to close itself (`aclose`, also more than once at a time).
-    `NAME` and `OWNER` are for the errors: "a drain has one consumer at a time", "the client is closed".
+    `_NAME` and `_OWNER` are for the errors: "a drain has one consumer at a time", "the client is closed".
     """
 
-    NAME: ClassVar[str] = "an iterator"
-    OWNER: ClassVar[str] = "the client"
+    _NAME: ClassVar[str] = "an iterator"
+    _OWNER: ClassVar[str] = "the client"
 
     def __init__(self) -> None:
         self._busy = False
         self._left = False
 
-    @property
     @abstractmethod
-    def closed(self) -> bool:
-        """True if it is over, or was closed."""
+    def _is_closed(self) -> bool:
+        """Return True if it is over, or was closed."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -45,15 +44,15 @@ class SingleConsumer(ABC, Generic[T]):
 
     async def __anext__(self) -> T:
         if self._busy:
-            raise RuntimeError(f"{self.NAME} has one consumer at a time")
-        if self.closed:
+            raise RuntimeError(f"{self._NAME} has one consumer at a time")
+        if self._is_closed():
             raise self._end()
         self._check()
         self._busy = True
         try:
             item = await self._next()
         except Exception:  # whatever it is, also of a user's token source: it never goes on as if nothing were
-            if self.closed:  # by another task: what that cut off is no error of its own
+            if self._is_closed():  # by another task: what that cut off is no error of its own
                 raise self._end() from None
             await self.aclose()
             raise
@@ -65,11 +64,11 @@ class SingleConsumer(ABC, Generic[T]):
         return item
 
     def _end(self) -> Exception:
-        return RuntimeError(f"{self.OWNER} is closed") if self._left else StopAsyncIteration()
+        return RuntimeError(f"{self._OWNER} is closed") if self._left else StopAsyncIteration()
 
     async def _leave(self) -> None:
         """Close it because its owner is closed: the consumer gets a `RuntimeError`, so that it looks like no end."""
-        self._left = self._left or not self.closed
+        self._left = self._left or not self._is_closed()
         await self.aclose()
 
     async def __aenter__(self) -> Self:

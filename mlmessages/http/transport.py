@@ -18,13 +18,12 @@ from urllib.request import getproxies_environment, proxy_bypass
 import aiohttp
 from yarl import URL
 
-from ..api.calls import Body, Fault, Request, Response, Sink
+from ..api.calls import MOST_FILE_BYTES, Body, Fault, Request, Response, Sink
 from ..auth.history import TokenHistory
 from ..auth.source import Secret
 from ..errors import AnswerLost, NotSent, TransportError
 
 MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer as decoded: a small gzip can be a large one
-MOST_OF_A_FILE: Final = 25 * 1024 * 1024  # documented: no attachment is larger
 _CHUNK: Final = 128 * 1024
 
 
@@ -213,7 +212,7 @@ async def _pour(answer: aiohttp.ClientResponse, sink: Sink) -> Fault | None:
         if not chunk:
             return None
         size += len(chunk)
-        if size > MOST_OF_A_FILE:
+        if size > MOST_FILE_BYTES:
             return Fault.TOO_LARGE_FILE
         await sink.write(chunk)
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from ..api.arguments import check_id, check_int, seconds
 from ..api.notifications import Notification
+from ..api.outcomes import SETTLE_TIME
 from ..client import MessagesClient, pipeline_of, reader_of
 from ..errors import MessagesError
 from ..journal.journal import Journal, Place, SqlitePlace
@@ -61,7 +62,7 @@ class Inbox:
         *,
         concurrency: int = 8,
         limit: int = 50,
-        settle_time: float = 120.0,
+        settle_time: float = SETTLE_TIME,
         park_after: int = 3,
         verify: Literal["never", "always"] = "never",
     ) -> None:

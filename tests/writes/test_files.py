@@ -527,7 +527,7 @@ async def test_the_temporary_file_is_hidden_and_not_guessable(tmp_path: Path) ->
         task = asyncio.ensure_future(client.download(file, tmp_path / "a", site_id="MLM"))
         await asyncio.sleep(1)
         [part] = tmp_path.iterdir()
-        assert re.fullmatch(r"\.[0-9a-f]{16}\.part", part.name)
+        assert re.fullmatch(r"\.a\.[0-9a-f]{16}\.tmp", part.name)
         if os.name == "posix":
             assert stat.S_IMODE(part.stat().st_mode) == 0o600
         sandbox.release("gate")

@@ -33,7 +33,9 @@ def _peek_then_mark(_: Path) -> None:
 
     async def mutant(self: Reader, look: ConversationRead, pack_id: str, limit: int, **options: Any) -> None:
         await walk(self, look, pack_id, limit, **{**options, "mark": False})
-        await self.page(pack_id, limit, mark=True, tally=options.get("tally"))
+        await self.page(
+            pack_id, limit, mark=True, count=options.get("count"), before_marking=options.get("before_marking")
+        )
 
     Reader.walk = mutant  # type: ignore[method-assign]
 
