@@ -90,10 +90,10 @@ class InboxDrain:
         ingest.begin()
         self.loop: Final[DrainLoop[ReadResult]] = DrainLoop(
             ingest.backlog,
-            unread=ingest.list_unread,
-            look=ingest.read,
-            looked=ingest.on_read,
-            failed=ingest.on_failure,
+            list_unread=ingest.list_unread,
+            read=ingest.read,
+            on_read=ingest.on_read,
+            on_failure=ingest.on_failure,
             refusals=lambda: ingest.refusals,
             seller_id=ingest.seller_id,
         )
@@ -164,7 +164,7 @@ class InboxDrain:
             if (news := await self._undelivered.left_over()) is not None:
                 return news
             if (news := await self._undelivered.just_read()) is not None:
-                self.loop.look_ahead(self._concurrency - self._undelivered.read_ahead)
+                self.loop.read_ahead(self._concurrency - self._undelivered.read_ahead)
                 return news
             if not await self.loop.advance(self._concurrency):
                 break
@@ -176,10 +176,10 @@ class InboxDrain:
         What was stored and not handed over comes in the next drain.
         """
         await self._close_before()
-        if self.closed and not self.loop.looks:
+        if self.closed and not self.loop.reads_in_flight:
             return
         self.loop.close()
-        reads = dict(self.loop.looks)  # a copy: a consumer that is waiting meanwhile takes out those that end
+        reads = dict(self.loop.reads_in_flight)  # a copy: a consumer that is waiting meanwhile takes out those that end
         for task, pack in reads.items():
             if not self._ingest.in_doubt(pack):
                 task.cancel()
@@ -198,10 +198,10 @@ class InboxDrain:
         # process. Why the drain ended was raised already.
         with suppress(Exception):
             if task.cancelled():
-                self.loop.looks.pop(task, None)
+                self.loop.reads_in_flight.pop(task, None)
                 await self._ingest.give_up(pack)
             else:
-                await self.loop.settle(task)
+                await self.loop.finish(task)
 
     async def __aenter__(self) -> InboxDrain:
         return self

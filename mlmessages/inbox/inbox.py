@@ -80,6 +80,8 @@ class Inbox:
             reader,
             self._journal,
             Undelivered(self._journal, reader.seller_id, self._pipeline.events),
+            events=self._pipeline.events,
+            limits=self._pipeline.limits,
             limit=check_int("limit", limit, 1),
             settle_time=settle_time,
             park_after=check_int("park_after", park_after, 1),

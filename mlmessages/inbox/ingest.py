@@ -79,6 +79,8 @@ class Ingest:
         journal: Journal,
         undelivered: Undelivered,
         *,
+        events: Events,
+        limits: Limits,
         limit: int,
         settle_time: float,
         park_after: int,
@@ -86,6 +88,8 @@ class Ingest:
     ) -> None:
         self.backlog: Final = Backlog(settle_time)
         self.undelivered: Final = undelivered
+        self.events: Final = events
+        self.limits: Final = limits
         self._reader = reader
         self._journal = journal
         self._limit = limit
@@ -138,7 +142,7 @@ class Ingest:
             self.backlog.restore_parked(pack, errors.load(row.error))
             self._parked[pack] = self._in(wait)
         elif wait > 0:
-            self.backlog.restore(pack, State.WAITING, due=self._in(wait))
+            self.backlog.restore(pack, due=self._in(wait))
         else:
             self.backlog.restore(pack)
 
@@ -164,7 +168,7 @@ class Ingest:
         owed = [
             (row.pack_id, row.count, row.resource)
             for row in rows.values()
-            if self.backlog.state(row.pack_id) is not State.LAGGING
+            if not self.backlog.only_if_listed(row.pack_id)
         ]
         await self._journal.listed([*owed, *self._no_longer_listed(listing, rows)], listed_at)
         failpoint("listed")

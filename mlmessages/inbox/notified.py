@@ -153,7 +153,7 @@ class MissingMessageCheck:
         self._journal = journal
         self._ingest = ingest
         self._reader = reader
-        self.budget: Final = budget or CheckBudget(intake.limits)
+        self.budget: Final = budget or CheckBudget(ingest.limits)
 
     async def load(self) -> None:
         """Take up the checks that are in the journal and not in memory."""

@@ -145,7 +145,8 @@ class Service:
             self._send()
             due = [self._next_due(), self._dispatcher.due]
             until = min((moment for moment in due if moment is not None), default=None)
-            waited_for: list[asyncio.Future[object]] = [*self._drain_loop.looks, self._waiter]  # type: ignore[list-item]
+            reads = self._drain_loop.reads_in_flight
+            waited_for: list[asyncio.Future[object]] = [*reads, self._waiter]  # type: ignore[list-item]
             if self._listing is not None:
                 waited_for.append(self._listing)  # type: ignore[arg-type]
             timeout = None if until is None else max(until - loop.time(), 0)
@@ -164,9 +165,9 @@ class Service:
                 self._back_off(error)
             else:
                 self._troubles = 0
-        for task in [task for task in self._drain_loop.looks if task.done()]:
+        for task in [task for task in self._drain_loop.reads_in_flight if task.done()]:
             try:
-                await self._drain_loop.settle(task)
+                await self._drain_loop.finish(task)
             except _PASSING as error:
                 self._back_off(error)
 
@@ -186,15 +187,15 @@ class Service:
         room = self._settings.concurrency - self._undelivered.read_ahead
         if self._listing is not None or now < self._silent_until or room <= 0:
             return
-        self._drain_loop.look_ahead(room)
-        if self._drain_loop.looks:
+        self._drain_loop.read_ahead(room)
+        if self._drain_loop.reads_in_flight:
             self._warn_if_behind(now)
             return
         self._decide_listing(now)
         if self._wanted and now >= self._listed_at + self._pace:
             self._wanted = self._doorbell.rung = False
             self._listed_at = now
-            self._listing = asyncio.create_task(self._drain_loop.ask())
+            self._listing = asyncio.create_task(self._drain_loop.refresh_listing())
 
     def _decide_listing(self, now: float) -> None:
         """Decide whether a listing is wanted, where there is no pack to read."""
@@ -221,7 +222,7 @@ class Service:
         if now < self._silent_until:
             return self._silent_until
         room = self._settings.concurrency - self._undelivered.read_ahead
-        if self._listing is not None or self._drain_loop.looks or room <= 0:
+        if self._listing is not None or self._drain_loop.reads_in_flight or room <= 0:
             return None
         if self._wanted:
             return self._listed_at + self._pace
