@@ -73,9 +73,10 @@ def _parts(url: str) -> dict[str, str]:
         if not isinstance(url, str) or not url:
             raise ValueError
         parts = conninfo.conninfo_to_dict(str(url))
+        parts.pop("password", None)  # first: no traceback shows it
         [int(port) for port in str(parts.get("port", "")).split(",") if port]
     except (Error, ValueError):  # its text may quote the password
         raise ValueError(
             "url must be a PostgreSQL URL such as postgresql://user:password@host:5432/database?sslmode=verify-full"
         ) from None
-    return {name: str(value) for name, value in parts.items() if value is not None and name != "password"}
+    return {name: str(value) for name, value in parts.items() if value is not None}
