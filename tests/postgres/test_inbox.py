@@ -123,9 +123,9 @@ async def test_a_takeover_waits_looks_twice_and_the_one_that_lost_decides_nothin
 async def test_a_claim_of_a_dead_process_waits_from_the_end_of_its_lease_and_is_read_twice(database_url: str) -> None:
     """Killed with a marking request under way: read after `settle_time`, and once more a quarter of an hour later."""
     sandbox = Sandbox(packs=2)
-    async with process(database_url, sandbox) as (database, inbox):
-        await inbox._intake.unread()
-        await inbox._journal.claim(sandbox.pack_ids()[0])
+    async with process(database_url, sandbox):
+        claimed = f"INSERT INTO mlmessages.pack (seller, id, state, count) SELECT no, '{sandbox.pack_ids()[0]}', 'issued', 1"
+        rows(database_url, f"{claimed} FROM mlmessages.seller")
         rows(database_url, "UPDATE mlmessages.worker SET until = clock_timestamp() - interval '1 s'")
         loop = asyncio.get_running_loop()
         async with process(database_url, sandbox, name="two", settle_time=120.0) as (_, second):
