@@ -124,7 +124,9 @@ async def test_a_claim_of_a_dead_process_waits_from_the_end_of_its_lease_and_is_
     """Killed with a marking request under way: read after `settle_time`, and once more a quarter of an hour later."""
     sandbox = Sandbox(packs=2)
     async with process(database_url, sandbox):
-        claimed = f"INSERT INTO mlmessages.pack (seller, id, state, count) SELECT no, '{sandbox.pack_ids()[0]}', 'issued', 1"
+        claimed = (
+            f"INSERT INTO mlmessages.pack (seller, id, state, count) SELECT no, '{sandbox.pack_ids()[0]}', 'issued', 1"
+        )
         rows(database_url, f"{claimed} FROM mlmessages.seller")
         rows(database_url, "UPDATE mlmessages.worker SET until = clock_timestamp() - interval '1 s'")
         loop = asyncio.get_running_loop()
