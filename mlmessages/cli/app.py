@@ -1,6 +1,6 @@
 """The commands as one program: its exit codes, and every failure as one clear line on stderr.
 
-0 done · 1 failed · 2 misuse · 3 done, but some packs were set aside · 130 Ctrl-C.
+0 done · 1 failed · 2 misuse · 3 done, but some packs or files failed · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from ..errors import MessagesError
 from ..escaping import one_line
 from .commands.auth import auth
 from .commands.demo import demo
+from .commands.doctor import doctor
+from .commands.download import download
 from .commands.drain import drain
 from .commands.fetch import fetch
 from .commands.journal import journal
@@ -25,7 +27,7 @@ from .commands.send import send
 from .commands.serve import serve
 from .commands.unread import unread
 from .narration import narrate
-from .terminal import prepare_streams
+from .terminal import note, prepare_streams
 
 INTERRUPTED = 130
 
@@ -33,23 +35,23 @@ INTERRUPTED = 130
 _ASKS_FOR_HELP: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-class _Misuse(click.ClickException):
-    """A `click.UsageError` on one line."""
+class _Told(click.ClickException):
+    """What went wrong, on one line in which nothing acts on the terminal: strangers may have written some of it."""
 
-    exit_code = 2
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(one_line(message))
+        self.exit_code = exit_code  # type: ignore[misc] # click reads it from the instance
 
 
 class Program(click.Group):
     """A group whose failures are lines, not tracebacks; a command of it may raise `MessagesError` and `OSError`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """What stands before the name of the command."""
+        """Read what stands before the name of the command."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            if isinstance(error, _ASKS_FOR_HELP):
-                raise
-            raise _misuse(error) from None
+            raise _told(error) from None
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command; what it raises becomes a line and an exit code."""
@@ -57,35 +59,38 @@ class Program(click.Group):
         try:
             with narrate():
                 return super().invoke(ctx)
-        except click.UsageError as error:
-            if isinstance(error, _ASKS_FOR_HELP):
-                raise
-            raise _misuse(error) from None
+        except click.ClickException as error:
+            raise _told(error) from None
         except MessagesError as error:
-            raise click.ClickException(_explained(error)) from None
+            raise _Told(_explained(error), 1) from None
         except (KeyboardInterrupt, click.Abort) as interrupt:
             _interrupted(str(interrupt))
-        except BrokenPipeError:  # click knows what to do: whoever read our output has had enough
+        except BrokenPipeError:  # click ends the program in silence: the reader of our output has gone
             raise
         except OSError as error:
-            raise click.ClickException(one_line(error.strerror or str(error))) from None
+            raise _Told(error.strerror or str(error), 1) from None
 
 
-def _misuse(error: click.UsageError) -> _Misuse:
-    helped = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
-    return _Misuse(one_line(error.format_message()).rstrip(".") + helped)
+def _told(error: click.ClickException) -> click.ClickException:
+    if isinstance(error, _ASKS_FOR_HELP):
+        return error
+    said = error.format_message()
+    if isinstance(error, click.UsageError):
+        helped = f" (see: {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        said = said.rstrip(".") + helped
+    return _Told(said, error.exit_code)
 
 
 def _explained(error: MessagesError) -> str:
-    """What went wrong and what to do, on one line: some of it was written by the server."""
+    """Return what went wrong and what to do."""
     said = str(error) or type(error).__name__
     if error.hint and error.hint not in said:
         said = f"{said.rstrip('.')}. {error.hint}"
-    return one_line(said)
+    return said
 
 
 def _interrupted(how_far: str) -> NoReturn:
-    click.echo(f"Interrupted: {how_far}" if how_far else "Interrupted.", err=True)
+    note(f"Interrupted: {how_far}" if how_far else "Interrupted.")
     raise click.exceptions.Exit(INTERRUPTED)
 
 
@@ -118,10 +123,14 @@ def cli() -> None:
       a hidden prompt.
 
     \b
-    Exit codes: 0 done, 1 failed, 2 misuse, 3 done but some packs were set aside,
+    Exit codes: 0 done, 1 failed, 2 misuse, 3 done but some packs (or files) failed,
     130 interrupted.
+
+    \b
+    Completion: eval "$(_MLMESSAGES_COMPLETE=bash_source mlmessages)", or zsh_source,
+    fish_source; in the shell's start file, to keep it.
     """
 
 
-for _command in (demo, unread, messages, send, drain, journal, fetch, report, serve, auth, sandbox):
+for _command in (demo, doctor, unread, messages, send, download, drain, journal, fetch, report, serve, auth, sandbox):
     cli.add_command(_command)

@@ -11,8 +11,6 @@ from typing import Final
 
 import click
 
-from ..escaping import one_line
-
 _WINDOWS: Final = os.name == "nt"
 _STARTED_BY_WINDOWS: Final = (".exe", ".com")  # CreateProcess; batch files would be read by a shell
 
@@ -28,7 +26,7 @@ def parsed(command: str) -> list[str]:
         raise click.UsageError(f"--exec: {error}") from None
     if not arguments:
         raise click.UsageError("--exec: there is no command")
-    name = one_line(arguments[0])
+    name = arguments[0]
     found = shutil.which(arguments[0])
     if found is None:
         raise click.UsageError(f"--exec: there is no program {name} that can be run")
@@ -92,7 +90,7 @@ def _why_not(program: str) -> str | None:
         interpreter = os.fsdecode(words[0]) if words else ""
         if Path(interpreter).is_file() and os.access(interpreter, os.X_OK):
             return None
-        return f"its first line names {one_line(interpreter) or 'nothing'}, which is no program here"
+        return f"its first line names {interpreter or 'nothing'}, which is no program here"
     if b"\0" in start:  # a binary
         return None
     return "it is a script without a first line such as #!/bin/sh"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +11,7 @@ from typing import Final
 
 import click
 
-from ..escaping import one_line
+from .. import files
 
 _BLOCK: Final = 1 << 16
 _START: Final = b'{"pack_id": "'  # of every line that the commands write
@@ -25,43 +22,36 @@ _WRITERS: Final = {  # by the second key of their lines
     "last": "fetch --messages",
     "error": "fetch --failed",
 }
-_FAR: Final = 1 << 40  # a place beyond the end, to be locked where a locked place cannot be read
+_LOCKED: Final = 1 << 40  # the byte that stands for the file on Windows: beyond its end, where nobody reads
 
 
 class LineFile:
     """A file that is open for adding lines: a context manager.
 
-    `kind`: what the second key of its lines is. It tells the files of the commands apart, and keeps a file that none of
-    them wrote from being changed. What is wrong with the file is a `click.UsageError`; what goes wrong while it is
-    written, a `click.ClickException`.
+    `kind`: the second key of its lines. It tells the files of the commands apart, and keeps a file that none of them
+    wrote from being changed. What is wrong with the file is a `click.UsageError`; what goes wrong while it is written,
+    a `click.ClickException`.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
         self._path = path
-        self.name: Final = one_line(click.format_filename(path))
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        for flag in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY", "O_NONBLOCK"):  # the last one: a pipe would wait for ever
-            flags |= getattr(os, flag, 0)
+        self.name: Final = click.format_filename(path)
         try:
-            self._fd = os.open(path, flags, 0o600)
+            self._fd = files.open_private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as error:
-            reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-            raise click.UsageError(f"{self.name} cannot be opened for writing: {reason}") from None
+            raise click.UsageError(f"{self.name} cannot be opened for writing: {files.reason(error)}") from None
         try:
             self._prepare(kind)
-        except BaseException as error:
+        except OSError as error:
             os.close(self._fd)
-            if isinstance(error, OSError):
-                raise self._failed(error) from None
+            raise self._failed(error) from None
+        except BaseException:
+            os.close(self._fd)
             raise
 
     def _prepare(self, kind: str) -> None:
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise click.UsageError(f"{self.name} is not a regular file")
-        try:
-            self._lock()
-        except OSError:
-            raise click.ClickException(f"{self.name} is being written by another mlmessages") from None
+        if not files.try_lock(self._fd, _LOCKED):
+            raise click.ClickException(f"{self.name} is being written by another mlmessages")
         first = self._read(0, _BLOCK)
         found = _KIND.match(first)
         writer = _WRITERS.get(found[1].decode()) if found else None
@@ -69,33 +59,21 @@ class LineFile:
             raise click.UsageError(f"{self.name} was not written by mlmessages: name another file")
         if writer not in (None, _WRITERS[kind]):
             raise click.UsageError(f"{self.name} was written by `mlmessages {writer}`: name another file")
-        if sys.platform != "win32":
-            os.fchmod(self._fd, 0o600)
-
-    def _lock(self) -> None:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(self._fd, _FAR, os.SEEK_SET)
-            msvcrt.locking(self._fd, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.make_private(self._fd, self._path)
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """The bytes in it."""
         return os.fstat(self._fd).st_size
 
     def lines(self) -> Iterator[bytes]:
-        """The lines from the beginning; a torn last one comes without its newline."""
+        """Yield the lines from the beginning; a torn last one comes without its newline."""
         with open(self._fd, "rb", buffering=_BLOCK, closefd=False) as file:
             file.seek(0)
             yield from file
 
     def cut_torn_line(self) -> None:
-        """Forget the last line, if whoever wrote it was ended before its end."""
+        """Remove the last line, if the process that wrote it was ended before its end."""
         end = size = self.size
         while end:
             start = max(end - _BLOCK, 0)
@@ -108,7 +86,7 @@ class LineFile:
             self.cut(end)
 
     def cut(self, end: int) -> None:
-        """Forget what comes after the first `end` bytes; a `click.UsageError` if it does not look like ours."""
+        """Remove what comes after the first `end` bytes; a `click.UsageError` if it does not look like ours."""
         tail = self._read(end, _BLOCK)
         if not (tail.startswith(_START) or _may_be_torn(tail)):
             raise click.UsageError(f"{self.name} ends in something that this command did not write: name another file")
@@ -125,21 +103,19 @@ class LineFile:
     def sync(self) -> None:
         """Return when what was added is on the disk."""
         try:
-            os.fsync(self._fd)
+            files.sync(self._fd)
         except OSError as error:
             raise self._failed(error) from None
 
     def sync_name(self) -> None:
         """Return when a file that was just created will also be found after a power failure."""
-        if sys.platform != "win32":
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        try:
+            files.sync_folder(self._path.parent)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def _failed(self, error: OSError) -> click.ClickException:
-        return click.ClickException(f"{self.name} cannot be written: {error.strerror}")
+        return click.ClickException(f"{self.name} cannot be written: {files.reason(error)}")
 
     def _read(self, start: int, length: int) -> bytes:
         os.lseek(self._fd, start, os.SEEK_SET)
@@ -155,5 +131,5 @@ class LineFile:
 
 
 def _may_be_torn(tail: bytes) -> bool:
-    """True if `tail` may be the beginning of a line of ours: a power failure may also have left NUL bytes."""
+    """Return whether `tail` may be the beginning of a line of ours: a power failure may have left NUL bytes."""
     return _START.startswith(tail[: len(_START)]) or not tail.strip(b"\0")

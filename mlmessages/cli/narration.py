@@ -1,4 +1,4 @@
-"""The library's log lines as messages on stderr: someone who waits wants to know what for."""
+"""The library's log as lines on stderr: a user who waits wants to know what for."""
 
 from __future__ import annotations
 
@@ -6,33 +6,57 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
-from ..escaping import one_line
 from .terminal import note
+
+_OURS: Final = "mlmessages"
+_OTHERS: Final = ("aiohttp", "asyncio")
 
 
 class _ToStderr(logging.Handler):
-    """Each message as a line, but of requests that wait for the same thing at the same time only the first."""
+    """Writes each record as a line, but of retries that wait for the same thing at the same time only the first."""
 
+    with_time = False
     _quiet_until = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "ml_event", None) == "retry":
+        if getattr(record, "ml_event", None) == "retry" and record.levelno > logging.DEBUG:
             if time.monotonic() < self._quiet_until:
                 return
             self._quiet_until = time.monotonic() + getattr(record, "ml_wait", 0.0) * 0.8
-        note(one_line(record.getMessage()))
+        at = (
+            f"{time.strftime('%H:%M:%S', time.localtime(record.created))}.{record.msecs:03.0f} "
+            if self.with_time
+            else ""
+        )
+        note(at + record.getMessage())
+
+
+_handler: Final = _ToStderr()
 
 
 @contextmanager
 def narrate() -> Iterator[None]:
-    """Say on stderr what the library logs: retries and pauses."""
-    logger, handler = logging.getLogger("mlmessages"), _ToStderr(logging.INFO)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    """Write on stderr what the library logs: retries and pauses, and with `say_more` each request."""
+    loggers = [logging.getLogger(name) for name in (_OURS, *_OTHERS)]
+    levels = [logger.level for logger in loggers]
+    loggers[0].addHandler(_handler)
+    loggers[0].setLevel(logging.INFO)
+    _handler.with_time = False
     try:
         yield
     finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(_handler)
+            logger.setLevel(level)
+
+
+def say_more(times: int) -> None:
+    """Write each request as well; from 2 on with the time, and what aiohttp and asyncio log."""
+    logging.getLogger(_OURS).setLevel(logging.DEBUG)
+    if times > 1:
+        _handler.with_time = True
+        for name in _OTHERS:
+            logging.getLogger(name).addHandler(_handler)
+            logging.getLogger(name).setLevel(logging.INFO)

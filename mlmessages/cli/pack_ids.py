@@ -8,7 +8,6 @@ from typing import Final, NoReturn
 
 import click
 
-from ..escaping import one_line
 from .blocking import read_stdin
 from .input_text import Decoder
 
@@ -49,13 +48,13 @@ class _Reading:
             self._refuse(word)
 
     def _refuse(self, word: str) -> NoReturn:
-        shown = one_line(word[:100])[:40]
+        shown = word[:40]
         raise click.UsageError(f"line {self._number:,} of {self._name} is no pack id: {shown!r}")
 
 
 def in_file(path: Path) -> dict[str, None]:
     """The ids in a file, each once, in its order. All of it is checked."""
-    reading = _Reading(one_line(click.format_filename(path)))
+    reading = _Reading(click.format_filename(path))
     found: dict[str, None] = {}
     try:
         with path.open("rb") as file:

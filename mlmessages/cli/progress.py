@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
-from .terminal import counted
-
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -25,7 +23,8 @@ _WINDOW: Final = 2.0  # seconds over which the rate is taken
 class Frame:
     """What is to be seen at one moment.
 
-    `share`: how much of all is done, from 0 to 1; None: nobody knows. `notice`: why it waits, where that is not normal.
+    `share`: how much of all is done, from 0 to 1; None where that is not known. `notice`: why it waits, where that is
+    not normal.
     """
 
     label: str
@@ -60,22 +59,9 @@ async def shown(
 
 
 def budget(limits: Limits) -> str:
-    """How much of the request budget is used up at this moment."""
+    """Say how much of the request budget is used up at this moment."""
     span = "a minute" if limits.period == 60 else f"{limits.period:g} s"
     return f"budget {limits.used:,} of {limits.reads:,} in {span}"
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``2 h 05 min``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
-
-
-def summed_up(conversations: int, messages: int) -> str:
-    """``2 conversations, 1 message``."""
-    return f"{counted(conversations, 'conversation')}, {counted(messages, 'message')}"
 
 
 async def _tick(show: Callable[[], None], interval: float) -> None:

@@ -1,19 +1,16 @@
-"""Which seller, which server, whose token: options and environment variables. The only place that reads either."""
+"""Which seller, which server, whose token: what the options and the environment say. No other file reads the latter."""
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import attrs
 import click
 from click.core import ParameterSource
 
-from ..escaping import one_line
 from .input_text import NotText, decode
 from .terminal import note
 
@@ -32,9 +29,14 @@ BASE_URL = "MLMESSAGES_BASE_URL"
 API = "MLMESSAGES_API"
 NOTIFICATION_SECRET = "MLMESSAGES_NOTIFICATION_SECRET"  # noqa: S105
 FORWARD = "MLMESSAGES_FORWARD"
+PROXY = "MLMESSAGES_PROXY"
 DATABASE = "MLMESSAGES_DATABASE"
 KEY = "MLMESSAGES_KEY"
-SECRETS = (TOKEN, CLIENT_SECRET, NOTIFICATION_SECRET, FORWARD, DATABASE, KEY)  # what no child inherits
+SECRETS = (TOKEN, CLIENT_SECRET, NOTIFICATION_SECRET, FORWARD, PROXY, DATABASE, KEY)  # what no child inherits
+
+
+_TRIES: Final = 4  # some 4 s in all where a connection is refused
+_TRIES_OF_LONG_COMMANDS: Final = 9
 
 
 @attrs.frozen
@@ -45,96 +47,71 @@ class Settings:
     base_url: str
     api: Literal["marketplace", "domestic"]
     token_file: Path | None
+    proxy: str | None = attrs.field(repr=False)  # it may hold a password
+
+    @property
+    def reads_token_file(self) -> bool:
+        """Whether the token comes from `token_file`: one that was typed goes before the environment's token."""
+        return self.token_file is not None and (_token_file_is_typed() or not os.environ.get(TOKEN))
+
+    def source(self) -> TokenSource:
+        """Return where the token comes from; as with `client`, it may ask for it at the terminal."""
+        from ..auth.source import StaticToken
+
+        auth = _auth(self)
+        try:
+            return StaticToken(auth) if isinstance(auth, str) else auth
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
 
     def client(self, limits: Limits | None = None, retry: Retry | None = None) -> MessagesClient:
-        """A client, not entered yet; misuse is a `click.UsageError` that names the setting.
+        """Return a client, not entered yet; misuse is a `click.UsageError` that names the setting.
 
         It may ask for the token at the terminal: call it outside of an event loop, where Ctrl-C ends the question.
+        `retry`: without it, that of a command whose user waits for it: a server that is not there is told in seconds.
         """
         from ..client import MessagesClient
+        from ..http.retry import Retry
 
         try:
             return MessagesClient(
-                _auth(self.token_file),
+                _auth(self),
                 seller_id=self.seller_id,
                 base_url=self.base_url,
                 api=self.api,
                 limits=limits,
-                retry=retry,
+                retry=retry or Retry(attempts=_TRIES),
+                proxy=self.proxy,
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
 
 
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `command` its `Settings` as the first argument, and the options to set them."""
-
-    @click.option("--seller-id", envvar=SELLER_ID, show_envvar=True, required=True, metavar="ID", help="The seller.")
-    @click.option(
-        "--base-url",
-        envvar=BASE_URL,
-        show_envvar=True,
-        show_default=True,
-        metavar="URL",
-        default="https://api.mercadolibre.com",
-        help="The server.",
-    )
-    @click.option(
-        "--api",
-        envvar=API,
-        show_envvar=True,
-        show_default=True,
-        type=click.Choice(["marketplace", "domestic"]),
-        default="marketplace",
-        help="Global Selling, or one country's own site.",
-    )
-    @click.option(
-        "--token-file",
-        envvar=TOKEN_FILE,
-        show_envvar=True,
-        type=click.Path(path_type=Path),
-        help=f"The file of `mlmessages auth`, or a text file with an access token; from the environment, only where"
-        f" {TOKEN} is not set.",
-    )
-    @functools.wraps(command)
-    def with_options(
-        *,
-        seller_id: str,
-        base_url: str,
-        api: Literal["marketplace", "domestic"],
-        token_file: Path | None,
-        **others: object,
-    ) -> None:
-        command(Settings(seller_id, base_url, api, token_file), **others)
-
-    return with_options
-
-
 def check_folder(option: str, path: Path) -> None:
-    """`click.UsageError` where there is no folder for the file that `option` names."""
+    """Raise `click.UsageError` where there is no folder for the file that `option` names."""
     if not path.parent.is_dir():
-        raise click.UsageError(f"{option} {one_line(click.format_filename(path))}: its folder does not exist")
+        raise click.UsageError(f"{option} {click.format_filename(path)}: its folder does not exist")
 
 
 def patience() -> Retry:
-    """The retries of a command that runs for long.
+    """Return the retries of a command that runs for long.
 
-    Who starts it again right after a kill may find the budget of the minute spent: it waits for the next one.
+    Started again right after a kill, it may find the budget of the minute spent: then it waits for the next minute.
     """
     from ..http.retry import Retry
 
-    return Retry(attempts=9)
+    return Retry(attempts=_TRIES_OF_LONG_COMMANDS)
 
 
 def application() -> tuple[str, Secret]:
-    """The client id and the client secret: from the environment, or asked for at the terminal."""
+    """Return the client id and the client secret: from the environment, or asked for at the terminal."""
     from ..auth.source import Secret
 
     return client_id(), Secret(_asked(CLIENT_SECRET, "Client secret (not shown)", hide=True))
 
 
 def client_id() -> str:
-    """The application's id, which is no secret."""
+    """Return the application's id, which is no secret."""
     return _asked(CLIENT_ID, "Client id", hide=False)
 
 
@@ -147,22 +124,26 @@ def _asked(variable: str, question: str, *, hide: bool) -> str:
     return answer.strip()
 
 
-def _auth(file: Path | None) -> str | TokenSource:
+def _token_file_is_typed() -> bool:
+    return click.get_current_context().get_parameter_source("token_file") is ParameterSource.COMMANDLINE
+
+
+def _auth(settings: Settings) -> str | TokenSource:
     from ..auth.source import Secret
 
-    typed = click.get_current_context().get_parameter_source("token_file") is ParameterSource.COMMANDLINE
-    if not typed and (token := Secret(os.environ.get(TOKEN, ""))):
+    if settings.reads_token_file:
+        assert settings.token_file is not None
+        token = _token_in(settings.token_file)
+        return _renewed(settings.token_file) if token.startswith("{") else token
+    if token := Secret(os.environ.get(TOKEN, "")):
         return token
-    if file is not None:
-        token = _token_in(file)
-        return _renewed(file) if token.startswith("{") else token
     if sys.stdin.isatty():
         return Secret(click.prompt("Access token (not shown)", hide_input=True, err=True).strip())
     raise click.UsageError(f"There is no access token: set {TOKEN}, or {TOKEN_FILE} to a file with it.")
 
 
 def _renewed(file: Path) -> TokenSource:
-    """The tokens that `mlmessages auth` keeps in `file`, refreshed when that is due."""
+    """Return the tokens that `mlmessages auth` keeps in `file`, refreshed when that is due."""
     from ..auth.oauth import OAuthToken
     from ..auth.store import FileTokenStore
 
@@ -172,7 +153,7 @@ def _renewed(file: Path) -> TokenSource:
 def _token_in(file: Path) -> Secret:
     from ..auth.source import Secret
 
-    name = one_line(click.format_filename(file))
+    name = click.format_filename(file)
     try:
         token = Secret(decode(file.read_bytes()).strip())
     except NotText as error:

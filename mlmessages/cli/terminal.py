@@ -16,14 +16,14 @@ from ..escaping import escaped, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Our own characters, for a terminal or a file that cannot encode them.
+# What stands for our own characters on a terminal, or in a file, that cannot encode them.
 _IN_ASCII: Final = {"·": "-", "✓": "+", "✗": "x", "…": "~"}
-MOST_NAMED: Final = 50  # packs: more would bury all else
+MOST_NAMED: Final = 50  # packs: more lines would hide everything else
 _WIDE: Final = 100_000  # columns of what is no terminal: no line of a file is cut
 
 
 def prepare_streams() -> None:
-    """Let no character that stdout or stderr cannot encode end the program: it is replaced, visibly."""
+    """Replace, visibly, what stdout or stderr cannot encode: no such character may end the program."""
     codecs.register_error("mlmessages", _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -38,12 +38,12 @@ def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def stdout() -> Console:
-    """The console for data."""
+    """Return the console for data."""
     return _console(sys.stdout)
 
 
 def stderr() -> Console:
-    """The console for progress and messages."""
+    """Return the console for progress and messages."""
     return _console(sys.stderr)
 
 
@@ -52,32 +52,30 @@ def _console(stream: io.TextIOBase | object) -> Console:
 
     assert isinstance(stream, io.TextIOBase)
     width = None if stream.isatty() else _WIDE
-    # Markup, emoji codes and highlighting are off: what is printed was often written by a stranger.
+    # Without markup, emoji codes and highlighting: what is printed was often written by a stranger.
     return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 message``, ``2,500 messages``."""
+    """Return ``1 message``, ``2,500 messages``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def not_opened(host: str, port: int, error: OSError) -> click.ClickException:
-    """A port that cannot be listened on, and what to do."""
-    reason = "it is taken" if error.errno == errno.EADDRINUSE else one_line(error.strerror or str(error))
-    return click.ClickException(
-        f"port {port} of {one_line(host)} cannot be opened: {reason}; choose another with --port"
-    )
+    """Return the error for a port that cannot be listened on, and what to do."""
+    reason = "it is taken" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    return click.ClickException(f"port {port} of {host} cannot be opened: {reason}; choose another with --port")
 
 
 def note(text: str) -> None:
-    """One message for the reader, on stderr."""
-    click.echo(text, err=True)
+    """Write one line for the reader on stderr; control characters in it are shown as escapes."""
+    click.echo(one_line(text), err=True)
 
 
 def named_failures(what: str, failures: Sequence[tuple[str, str]], number: int, others: str) -> None:
-    """Name the first of `number` packs and why they failed, on stderr; `others`: where to find the rest."""
+    """Write on stderr the first of `number` packs and why they failed; `others`: where the rest is."""
     named = failures[:MOST_NAMED]
     for pack_id, reason in named:
-        note(f"{what}: {pack_id}: {one_line(reason)}")
+        note(f"{what}: {pack_id}: {reason}")
     if number > len(named):
         note(f"{what}: {number - len(named):,} more, see {others}")

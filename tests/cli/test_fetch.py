@@ -88,7 +88,7 @@ def test_a_line_a_message(serve: Serve, tmp_path: Path):
     assert [line["last"] for line in lines if line["pack_id"] == "11"] == [False] * 119 + [True]
     assert {line["raw"]["id"] for line in lines if line["raw"]} == server.sandbox.message_ids()
     [empty] = [line for line in lines if line["pack_id"] == "12"]
-    assert empty == {"pack_id": "12", "last": True, "unread": False, "raw": None}
+    assert empty == {"pack_id": "12", "last": True, "seller_id": server.seller_id, "unread": False, "raw": None}
 
 
 @pytest.mark.parametrize("options", [[], ["--messages"]])
@@ -241,7 +241,7 @@ def test_without_a_file_for_them_failures_are_named(serve: Serve, tmp_path: Path
         ("pack_id\n11\n", "line 1 of packs.txt is no pack id: 'pack_id'"),
         ("11\n12 13\n", "line 2 of packs.txt"),
         ("11\n\u0661\n", "line 2 of packs.txt"),
-        ("11\n\x1b[2J\n", r"line 2 of packs.txt is no pack id: '\\x1b[2J'"),
+        ("11\n\x1b[2J\n", r"line 2 of packs.txt is no pack id: '\x1b[2J'"),
         ("1" * 21 + "\n", "line 1 of packs.txt"),
         ("11\n" + "1" * 200_000, "line 2 of packs.txt"),
         ("../oauth/token\n", "line 1 of packs.txt"),

@@ -133,7 +133,7 @@ def test_requests_are_logged_and_counted_against_the_rate():
         refused.value.close()
         _, stderr = process.communicate("now\n", timeout=30)
     path = "GET /messages/packs/2000000000000001/sellers/700100200?tag=post_sale&mark_as_read=false"
-    assert stderr.count(f" 200 {path}  2 messages\n") == 2
+    assert stderr.count(f" 200 {path} · 2 messages\n") == 2
     assert stderr.count(f" 429 {path}\n") == 1
 
 

@@ -69,6 +69,7 @@ def test_the_child_inherits_no_secret(passed_on: tuple[str, ...], server: Server
 def test_what_the_child_has_started_ends_with_it(server: Server, tmp_path: Path) -> None:
     """After --timeout the child and its own children are killed: a lock that the grandchild holds is free again."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(20)
         port = listener.getsockname()[1]
         grandchild = f"import socket, time; s = socket.create_connection(('127.0.0.1', {port})); s.sendall(b'x'); time.sleep(600)"
         child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"

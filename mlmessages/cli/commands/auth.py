@@ -21,8 +21,9 @@ import attrs
 import click
 
 from ...escaping import one_line
+from .. import options
 from ..interruptible import run
-from ..settings import BASE_URL, TOKEN_FILE, application, client_id
+from ..settings import TOKEN_FILE, application, client_id
 from ..terminal import note
 
 if TYPE_CHECKING:
@@ -103,17 +104,6 @@ def _token_file(command: Callable[..., None]) -> Callable[..., None]:
         command(token_file, **others)
 
     return with_option
-
-
-_base_url = click.option(
-    "--base-url",
-    envvar=BASE_URL,
-    show_envvar=True,
-    show_default=True,
-    metavar="URL",
-    default="https://api.mercadolibre.com",
-    help="The server.",
-)
 
 
 @click.group(short_help="Get and keep a seller's tokens.")
@@ -202,7 +192,7 @@ def _save_pending(token_file: Path, pending: Pending) -> None:
 
 
 @auth.command(short_help="Take the address where the browser was sent.")
-@_base_url
+@options.base_url
 @_token_file
 def exchange(token_file: Path, *, base_url: str) -> None:
     """Turn the address where the browser was sent, or the code in it, into tokens, and keep them.
@@ -340,7 +330,7 @@ def status(token_file: Path, *, as_json: bool) -> None:
 
 
 @auth.command(short_help="Refresh the tokens now.")
-@_base_url
+@options.base_url
 @_token_file
 def refresh(token_file: Path, *, base_url: str) -> None:
     """Refresh the tokens now, whether it is due or not.

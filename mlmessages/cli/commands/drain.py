@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,11 +10,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ...errors import MessagesError
-from ...escaping import one_line
-from .. import json_lines
+from .. import json_lines, options
 from ..interruptible import run
 from ..line_file import LineFile
-from ..settings import Settings, check_folder, patience, with_settings
+from ..settings import Settings, check_folder, patience
 from ..terminal import counted, named_failures, note, stderr
 
 if TYPE_CHECKING:
@@ -30,37 +30,16 @@ _GO_ON: Final = "Nothing is lost: keep the journal, and run the same command aga
 
 
 @click.command(short_help="Write every unread conversation into a file of JSON lines, losing none.")
+@options.journal
 @click.option(
-    "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="What is owed; one file a seller. Keep it.",
+    "--out", type=options.FILE, required=True, metavar="FILE.jsonl", help="Where the conversations go; lines are added."
 )
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE.jsonl",
-    help="Where the conversations go; lines are added.",
+@options.concurrency(8, "How many conversations are read ahead at most.")
+@options.seconds(
+    "--settle-time", 120.0, "Seconds after which a request whose answer was lost can no longer be executed.", least=0
 )
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 32),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="How many conversations are read ahead at most.",
-)
-@click.option(
-    "--settle-time",
-    type=click.FloatRange(0, 86_400),
-    default=120.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds after which a request whose answer was lost can no longer be executed.",
-)
-@with_settings
+@json_lines.schema_option("drain")
+@options.with_settings
 def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, settle_time: float) -> None:
     """Read every unread conversation, past the cap of the unread list; each is marked as read and becomes one line.
 
@@ -68,11 +47,14 @@ def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, set
     A line is an object:
       pack_id      the conversation
       redelivered  true if a run that was killed may have written it before
+      seller_id    the seller
       status       whether one can write
       messages     oldest first: unread (is it new?), raw (as the server sent it)
 
     However a run ends, nothing is lost: run the same command again and it goes on. Both files are readable by you
     alone. Do not delete the journal, also not while it waits: it knows what was marked and is not in the file yet.
+
+    A pack that the server refuses, or fails at, again and again is parked: left for a later run, and named at the end.
     """
     if str(out) == "-":
         raise click.UsageError("--out must be a file, not -: a line is on the disk before it is acknowledged")
@@ -101,7 +83,7 @@ def drain(settings: Settings, *, journal: Path, out: Path, concurrency: int, set
 
 
 class _Draining:
-    """What is delivered and written, and how far it is."""
+    """A drain into a file, and how far it is."""
 
     def __init__(self, file: LineFile) -> None:
         from ...http.limits import Limits
@@ -114,7 +96,7 @@ class _Draining:
         self._conversations = self._messages = self._again = 0
 
     def inbox(self, client: MessagesClient, journal: Path, *, concurrency: int, settle_time: float) -> Inbox:
-        """An inbox, not entered yet."""
+        """Return an inbox, not entered yet."""
         from ...inbox.inbox import Inbox
 
         try:
@@ -150,20 +132,21 @@ class _Draining:
         await delivery.ack()
 
     def summary(self) -> str:
-        """What this run has written, in a sentence."""
+        """Return what this run has written, in a sentence."""
         written = f"{counted(self._conversations, 'conversation')}, {counted(self._messages, 'message')}"
         again = f" ({self._again:,} of them perhaps for the second time)" if self._again else ""
         return f"{written} written to {self._file.name}{again}."
 
     def name_parked(self, journal: Path) -> None:
-        """Say which packs were given up for now, and why."""
+        """Say which packs are parked, and why."""
         parked = self.report.parked
-        others = f"`mlmessages journal {one_line(click.format_filename(journal))}`"
+        others = f"`mlmessages journal {click.format_filename(journal)}`"
         named_failures("Parked", [(row.pack_id, str(row.error)) for row in parked], len(parked), others)
 
 
 def _frame(report: InboxReport, limits: Limits, rate: float) -> Frame:
-    from ..progress import Frame, budget, duration
+    from ...report.wording import duration
+    from ..progress import Frame, budget
 
     figures = [
         counted(report.messages, "message"),
@@ -174,7 +157,7 @@ def _frame(report: InboxReport, limits: Limits, rate: float) -> Frame:
     ]
     notice = ""
     if report.waiting and report.waits_until is not None:
-        left = duration(max((report.waits_until - datetime.now(UTC)).total_seconds(), 0))
+        left = duration(max(math.ceil((report.waits_until - datetime.now(UTC)).total_seconds()), 0))
         figures.append(f"{report.waiting:,} waiting, {left} at most")
         if report.waiting >= report.owed:
             waiting = f"Waiting {left} at most for {counted(report.waiting, 'conversation')}"

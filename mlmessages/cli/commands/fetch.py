@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ...errors import AnswerLost, APIError, AuthError, MessagesError, NotSent, RateLimited, ServerError, Unauthorized
-from .. import json_lines, pack_ids
+from ...errors import AnswerLost, AuthError, MessagesError, NotSent, RateLimited, ServerError, Unauthorized
+from .. import json_lines, options, pack_ids
 from ..interruptible import run
 from ..line_file import LineFile
-from ..settings import Settings, patience, with_settings
+from ..settings import Settings, patience
 from ..terminal import MOST_NAMED, counted, named_failures, note, stderr
 
 if TYPE_CHECKING:
@@ -41,28 +41,22 @@ _MESSAGE: Final = re.compile(rb'\{"pack_id": ?"(?P<pack>[0-9]{1,20})", ?"last": 
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     required=True,
     metavar="FILE.jsonl",
     help="Where the conversations go; what is in it already is not asked for again.",
 )
-@click.option("--messages", is_flag=True, help="A line a message instead of a line a conversation.")
+@click.option("--messages", is_flag=True, help="A line for each message instead of one for each conversation.")
 @click.option(
     "--failed",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.FILE,
     metavar="FILE.jsonl",
     help="Where the packs that failed in this run go, and why; it is written anew.",
 )
 @click.option("--mark-as-read", is_flag=True, help="Mark what is read; for unread conversations, `drain` is made.")
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 32),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="How many conversations are read at a time.",
-)
-@with_settings
+@options.concurrency(8, "How many conversations are read at a time.")
+@json_lines.schema_option("fetch")
+@options.with_settings
 def fetch(
     settings: Settings,
     *,
@@ -77,14 +71,16 @@ def fetch(
 
     \b
     A line is an object:
-      pack_id   the conversation
-      status    whether one can write
-      messages  oldest first: unread (is it new?), raw (as the server sent it)
+      pack_id    the conversation
+      status     whether the seller can write
+      seller_id  the seller
+      messages   oldest first: unread (is it new?), raw (as the server sent it)
     With --messages:
-      pack_id   the conversation
-      last      true in its last line
-      unread    is it new?
-      raw       as the server sent it; null if the conversation is empty
+      pack_id    the conversation
+      last       true in its last line
+      seller_id  the seller
+      unread     is it new?
+      raw        as the server sent it; null if the conversation is empty
 
     However a run ends, run the same command again: it goes on, and tries those that failed again. The files are
     readable by you alone.
@@ -97,7 +93,7 @@ def fetch(
         file = stack.enter_context(LineFile(out, "last" if messages else "status"))
         failures = stack.enter_context(LineFile(failed, "error")) if failed is not None else None
         done = _resume(file, by_message=messages)
-        fetching = _Fetching(file, failures, by_message=messages)
+        fetching = _Fetching(file, failures, settings.seller_id, by_message=messages)
         source: list[str] | AsyncIterator[str]
         if wanted is None:
             source = fetching.not_in(done)
@@ -130,7 +126,7 @@ def _check_different(files: dict[str, Path | None]) -> None:
 
 
 def _resume(file: LineFile, *, by_message: bool) -> set[str]:
-    """The packs that are in the file whole; what is in it of another one is cut off.
+    """Return the packs that are in the file whole; what is in it of another one is cut off.
 
     The lines of a conversation are written together, so only the last one can be in parts.
     """
@@ -153,12 +149,12 @@ def _resume(file: LineFile, *, by_message: bool) -> set[str]:
 
 
 class _Fetching:
-    """What is read and written, and how far it is.
+    """Bulk reading into a file, and how far it is.
 
-    `total`: of the ids; None while nobody knows. `before`: how many of them earlier runs have done.
+    `total`: how many ids there are; None while they still come. `before`: how many of them earlier runs have done.
     """
 
-    def __init__(self, file: LineFile, failed: LineFile | None, *, by_message: bool) -> None:
+    def __init__(self, file: LineFile, failed: LineFile | None, seller_id: str, *, by_message: bool) -> None:
         from ...http.limits import Limits
 
         self.limits: Final = Limits()
@@ -167,6 +163,7 @@ class _Fetching:
         self.failures = 0
         self._file = file
         self._failed = failed
+        self._seller_id = seller_id
         self._by_message = by_message
         self._conversations = self._messages = self._pages = 0
         self._in_a_row = 0
@@ -174,7 +171,7 @@ class _Fetching:
         self._began = 0.0
 
     async def not_in(self, done: Container[str]) -> AsyncIterator[str]:
-        """The ids on standard input but for those that are done."""
+        """Yield the ids on standard input but for those that are done."""
         async for pack_id in pack_ids.on_stdin():
             if pack_id not in done:
                 yield pack_id
@@ -203,18 +200,13 @@ class _Fetching:
             self._file.sync()
 
     def _keep(self, conversation: Conversation) -> None:
-        rows = json_lines.messages(reversed(conversation.messages), conversation.unread)
-        pack_id = conversation.pack_id
-        if self._by_message:
-            last = len(rows) - 1
-            lines = [{"pack_id": pack_id, "last": n == last, **row} for n, row in enumerate(rows)]
-            lines = lines or [{"pack_id": pack_id, "last": True, "unread": False, "raw": None}]
-        else:
-            lines = [{"pack_id": pack_id, "status": json_lines.status(conversation.status), "messages": rows}]
+        lines_of = json_lines.by_message if self._by_message else json_lines.conversation
+        lines = lines_of(conversation, self._seller_id)
         self._file.append(b"".join(map(json_lines.line, lines)))  # at once: a kill leaves parts of one alone
+        messages = len(conversation.messages)
         self._conversations += 1
-        self._messages += len(rows)
-        self._pages += max(1, -(-len(rows) // _PAGE))
+        self._messages += messages
+        self._pages += max(1, -(-messages // _PAGE))
         self._in_a_row = 0
 
     def _fail(self, failure: PackFailure) -> None:
@@ -230,15 +222,14 @@ class _Fetching:
             if len(self._named) < MOST_NAMED:
                 self._named.append((failure.pack_id, str(error)))
             return
-        status = error.status if isinstance(error, APIError) else None
-        said = {"pack_id": failure.pack_id, "error": type(error).__name__, "status": status, "reason": str(error)}
-        self._failed.append(json_lines.line(said))
+        self._failed.append(json_lines.line(json_lines.failure(failure, self._seller_id)))
 
     def _finished(self) -> int:
         return self._conversations + self.failures
 
     def _frame(self, rate: float) -> Frame:
-        from ..progress import Frame, budget, duration
+        from ...report.wording import duration
+        from ..progress import Frame, budget
 
         done = self.before + self._finished()
         figures = [counted(self._messages, "message"), f"{rate:,.0f} a second", budget(self.limits)]
@@ -252,7 +243,7 @@ class _Fetching:
         return Frame(label, done / self.total if self.total else 1.0, tuple(figures))
 
     def _time_left(self) -> float | None:
-        """Seconds: as fast as until now, and no faster than the budget; the first minute's is spent in seconds."""
+        """Return the seconds left at the rate so far, or at the budget's where that is slower."""
         finished, elapsed = self._finished(), time.monotonic() - self._began
         left = (self.total or 0) - self.before - finished
         if not left or not finished or elapsed < 0.4:
@@ -262,7 +253,7 @@ class _Fetching:
         return max(elapsed / finished * left, requests * limits.period / limits.reads)
 
     def summary(self) -> str:
-        """How far it is, in a sentence."""
+        """Return how far it is, in a sentence."""
         done = f"{self.before + self._conversations:,}"
         of = counted(self.total, "conversation") if self.total is not None else ""
         what = f"{done} of {of}" if of else counted(self._conversations, "conversation")

@@ -12,7 +12,8 @@ import click
 from ...escaping import escape_controls, one_line
 from .. import json_lines
 from ..interruptible import run
-from ..settings import Settings, with_settings
+from ..options import with_settings
+from ..settings import Settings
 from ..terminal import counted, note, stdout
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ async def _read(client: MessagesClient, pack: str) -> _Thread:
             pages = client.pages(pack)
         except ValueError:
             expected = "PACK must be a number as `mlmessages unread` lists it"
-            raise click.UsageError(f"{expected}, not {one_line(pack)[:40]!r}") from None
+            raise click.UsageError(f"{expected}, not {pack[:40]!r}") from None
         async for page in pages:
             status, longest = page.conversation or status, page.seller_max_message_length or longest
             found += page.messages

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ...escaping import one_line
 from ..blocking import apart, read_stdin
 from ..installing import how_to_install
 from ..interruptible import run
@@ -102,7 +101,7 @@ def _zone(name: str) -> tzinfo:
             needs = "this system has no time zones (Windows has none of its own)"
             raise click.ClickException(f"{needs}; install them with: {how_to_install('tzdata')}") from None
         expected = "--time-zone must be a name such as America/Sao_Paulo"
-        raise click.UsageError(f"{expected}, not {one_line(name)[:40]!r}") from None
+        raise click.UsageError(f"{expected}, not {name[:40]!r}") from None
 
 
 def _digits(seller_id: str) -> str:
@@ -119,7 +118,7 @@ class _Target:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.name: Final = one_line(click.format_filename(path))
+        self.name: Final = click.format_filename(path)
 
     def check(self) -> None:
         """Raise `click.UsageError` if the page may not go there."""
@@ -160,8 +159,8 @@ class _Reading:
         from ...report.facts import Facts
 
         on_stdin = str(path) == "-"
-        self.name: Final = "standard input" if on_stdin else one_line(click.format_filename(path))
-        self.short_name: Final = self.name if on_stdin else one_line(click.format_filename(path.name))
+        self.name: Final = "standard input" if on_stdin else click.format_filename(path)
+        self.short_name: Final = self.name if on_stdin else click.format_filename(path.name)
         self.facts: Final[Facts] = Facts(seller_id)
         self.written: datetime | None = None
         self.torn = False

@@ -196,7 +196,7 @@ def _line(sandbox: Sandbox, entry: Entry) -> str:
     at = datetime.fromtimestamp(sandbox.calendar, UTC).strftime("%H:%M:%S")
     codes = entry.kind in ("consent", "callback")  # their queries hold what is good for tokens
     query = f"?{urlencode(entry.query)}" if entry.query and not codes else ""
-    messages = f"  {counted(len(entry.ids), 'message')}" if entry.ids else ""
+    messages = f" · {counted(len(entry.ids), 'message')}" if entry.ids else ""
     return f"{at} {entry.status} {entry.method} {one_line(entry.path + query)}{messages}"
 
 
@@ -204,9 +204,13 @@ def _introduce(server: Server) -> None:
     sandbox = server.sandbox
     has = counted(sandbox.unread, "unread conversation")
     note(f"The sandbox is at {server.base_url}; its seller {server.seller_id} has {has}.")
-    note("In another terminal:\n")
+    note("In another terminal:")
+    note("")
     _print_settings({BASE_URL: server.base_url, SELLER_ID: server.seller_id, TOKEN: server.token})
-    note("mlmessages unread\n\nTo try `mlmessages auth url`, `auth exchange` and `serve` as well:\n")
+    note("mlmessages unread")
+    note("")
+    note("To try `mlmessages auth url`, `auth exchange` and `serve` as well:")
+    note("")
     _print_settings(
         {
             CLIENT_ID: sandbox.oauth.client_id,
@@ -216,7 +220,8 @@ def _introduce(server: Server) -> None:
             AUTH_HOST: server.base_url,
         }
     )
-    note("\nCtrl-C ends it.")
+    note("")
+    note("Ctrl-C ends it.")
 
 
 def _print_settings(settings: Mapping[str, str]) -> None:

@@ -10,7 +10,8 @@ import click
 from ...escaping import one_line
 from ..input_text import from_stdin
 from ..interruptible import run
-from ..settings import Settings, with_settings
+from ..options import with_settings
+from ..settings import Settings
 from ..terminal import note
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def send(
     click.echo(one_line(sent.id))
     if sent.rejected:
         reason = (sent.moderation.reason if sent.moderation else None) or "the server gives no reason"
-        raise click.ClickException(f"nobody receives it: moderation rejected it ({one_line(reason).replace('_', ' ')})")
-    status = one_line(sent.status or "")
+        raise click.ClickException(f"nobody receives it: moderation rejected it ({reason.replace('_', ' ')})")
+    status = sent.status or ""
     note("Sent." if status in ("", "available") else f"Sent; its status is {status}.")
 
 
@@ -79,5 +80,5 @@ class _Sending:
         """Say what is known when it was interrupted."""
         if not self._left:
             return "nothing was sent."
-        look = f"mlmessages messages {one_line(self._pack)}"
+        look = f"mlmessages messages {self._pack}"
         return f"the message may have been sent. Before you send it again, look at the conversation: {look}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
+from .. import json_lines, options
 from ..handlers import HandlerContext, NotTaken, to_command, to_url
 from ..interruptible import run
-from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, check_folder, patience, with_settings
+from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, check_folder, patience
 from ..terminal import counted, not_opened, note
 
 if TYPE_CHECKING:
@@ -27,13 +29,7 @@ _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24)
 
 
 @click.command(short_help="Run as a service: hand each delivery to a command, or post it to a URL.")
-@click.option(
-    "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    metavar="FILE",
-    help="What is owed; one file a seller. Keep it.",
-)
+@options.journal
 @click.option("--exec", "command", metavar="COMMAND", help="A program and its arguments; no shell reads them.")
 @click.option(
     "--pass-env",
@@ -49,38 +45,20 @@ _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24)
     metavar="URL",
     help="Post to this URL: https, or http on this machine. A URL with a key belongs in the variable.",
 )
+@click.option("--plain-http", is_flag=True, help="Let --forward be http to another machine, in a private network.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where notifications are taken.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0: a free one."
-)
+@options.port("--port", 8080, "0: a free one.")
 @click.option("--no-notifications", is_flag=True, help="Open no port: the unread list is asked for at intervals alone.")
 @click.option("--app-id", envvar=APP_ID, show_envvar=True, metavar="ID", help="The application's.")
-@click.option(
-    "--interval",
-    type=click.FloatRange(1, 86_400),
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds between two listings when no notification comes.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 32),
-    default=4,
-    show_default=True,
-    metavar="N",
-    help="How many deliveries are handed over at a time.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(1, 86_400),
-    default=300.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds that one delivery may take; then the command is killed, with all that it has started.",
+@options.seconds("--interval", 60.0, "Seconds between two listings when no notification comes.")
+@options.concurrency(4, "How many deliveries are handed over at a time.")
+@options.seconds(
+    "--timeout", 300.0, "Seconds that one delivery may take; then the command is killed, with all that it has started."
 )
 @click.option("--retry-dead", is_flag=True, help="Hand over again what was given up before.")
-@with_settings
+@click.option("--debug", is_flag=True, help="Print the traceback where handing over fails in an unexpected way.")
+@json_lines.schema_option("serve")
+@options.with_settings
 def serve(
     settings: Settings,
     *,
@@ -96,6 +74,8 @@ def serve(
     concurrency: int,
     timeout: float,
     retry_dead: bool,
+    plain_http: bool,
+    debug: bool,
 ) -> None:
     """Read what is unread and what comes, for ever, and hand it over until it is acknowledged.
 
@@ -103,7 +83,8 @@ def serve(
     A delivery is one JSON object, on the command's standard input or in a POST:
       pack_id      the conversation
       redelivered  true if it may have been handed over before
-      status       whether one can write
+      seller_id    the seller
+      status       whether the seller can write
       messages     oldest first: unread (is it new?), raw (as the server sent it)
 
     The exit code 0, or a 2xx status, is the acknowledgement. Anything else: the delivery comes again, later each time,
@@ -119,7 +100,11 @@ def serve(
         forward = None
     if (command is None) == (forward is None):
         raise click.UsageError("one of --exec and --forward")
-    handler = to_command(command, timeout, passed_on) if command is not None else to_url(forward or "", timeout)
+    handler = (
+        to_command(command, timeout, passed_on)
+        if command is not None
+        else to_url(forward or "", timeout, plain_http=plain_http)
+    )
     secret = None if no_notifications else _secret()
     if secret is not None and app_id is None:
         missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
@@ -143,6 +128,7 @@ def serve(
             port=port,
             interval=interval,
             retry_dead=retry_dead,
+            debug=debug,
         ),
         _GRACE,
         terminated=False,  # SIGTERM is `Inbox.run`'s
@@ -161,6 +147,7 @@ async def _serve(
     port: int,
     interval: float,
     retry_dead: bool,
+    debug: bool,
 ) -> None:
     from ... import web
 
@@ -191,9 +178,20 @@ async def _serve(
             note(f"Notifications are taken at {root}/notifications/SECRET (of {NOTIFICATION_SECRET}).")
         note(f"Serving seller {inbox.seller_id}; Ctrl-C ends it.")
         try:
-            await inbox.run(tell_refusals, interval=interval, app_id=app_id)
+            on_error = _print_traceback if debug else None
+            await inbox.run(tell_refusals, interval=interval, app_id=app_id, on_error=on_error)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
+
+
+def _print_traceback(error: BaseException, delivery: Delivery) -> None:
+    """Print where a handler failed, without the text of the error: it may quote a buyer. Locals are never shown."""
+    if isinstance(error, NotTaken):
+        return
+    note(f"Pack {delivery.pack_id}: {type(error).__name__}, raised at")
+    for frame in traceback.format_tb(error.__traceback__):
+        for each in frame.splitlines():
+            note(each)
 
 
 def _from_environment(parameter: str) -> bool:

@@ -9,7 +9,8 @@ import click
 from ...escaping import one_line
 from .. import json_lines
 from ..interruptible import run
-from ..settings import Settings, with_settings
+from ..options import with_settings
+from ..settings import Settings
 from ..terminal import counted, note, stdout
 
 if TYPE_CHECKING:
@@ -21,14 +22,23 @@ if TYPE_CHECKING:
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object: user_id, capped, packs (pack_id, count, resource)."
 )
+@click.option("--ids", "ids_alone", is_flag=True, help="The ids alone, one a line, as `fetch --packs -` reads them.")
 @with_settings
-def unread(settings: Settings, *, as_json: bool) -> None:
+def unread(settings: Settings, *, as_json: bool, ids_alone: bool) -> None:
     """List the conversations with unread messages: one request, which marks nothing.
 
     The server lists 1,000 at most (500 on domestic sites); you are told when there may be more.
+
+    \b
+    mlmessages unread --ids | mlmessages fetch --packs - --out unread.jsonl
     """
+    if as_json and ids_alone:
+        raise click.UsageError("one of --json and --ids")
     listing = run(_listing(settings.client()))
-    if as_json:
+    if ids_alone:
+        for row in listing.packs:
+            click.echo(row.pack_id)
+    elif as_json:
         packs = [{"pack_id": row.pack_id, "count": row.count, "resource": row.resource} for row in listing.packs]
         json_lines.write({"user_id": listing.user_id, "capped": listing.capped, "packs": packs})
     elif listing.packs:
