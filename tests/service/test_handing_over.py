@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
 
 from cases import case
-from mlmessages.testing import Pack, Sandbox
+from mlmessages.errors import Forbidden
+from mlmessages.testing import Behaviour, Pack, Sandbox
 from worlds import on_virtual_clock
 
 FIRST, SECOND = (f"200000000000000{n}" for n in (1, 2))
@@ -148,3 +150,34 @@ async def test_a_due_repetition_costs_no_cpu_while_every_place_is_taken(
         await later(900)
         assert not service.task.done()
         monkeypatch.undo()
+
+
+@case("K11")
+@on_virtual_clock
+async def test_a_repetition_leaves_out_what_a_drain_has_handed_over(inbox_of: Any, handler: Any, running: Any) -> None:
+    """A consumer of this process still holds it, and may acknowledge it: the handler gets its own failures alone."""
+    sandbox = Sandbox(packs=1)
+    handler.failing = {FIRST}
+    async with inbox_of(sandbox) as inbox:
+        async with inbox.drain() as drain:
+            [held] = [delivery async for delivery in drain]
+        sent = sandbox.send(FIRST)
+        async with running(inbox, handler):
+            await later(12)
+            handler.failing = set()
+            await later(60)
+        assert handler.taken == [sent]
+        await held.ack()
+
+
+@case("K33")
+@on_virtual_clock
+async def test_a_wrong_seller_id_ends_the_service(inbox_of: Any, handler: Any) -> None:
+    """The listing is another user's and its first packs are refused: `Forbidden` with both ids, nothing parked for good."""
+    sandbox = Sandbox(packs=900, behaviour=Behaviour(listing_user_id="700100999"))
+    sandbox.refuse(sandbox.pack_ids())
+    async with inbox_of(sandbox) as inbox:
+        with pytest.raises(Forbidden) as caught:
+            await inbox.run(handler)
+    assert {"700100999", str(sandbox.seller_id)} <= set(re.findall("[0-9]+", caught.value.hint or ""))
+    assert sandbox.count("mark") <= 5
