@@ -13,8 +13,7 @@ from typing import BinaryIO, Literal
 
 import aiohttp
 
-from .api.arguments import base_url as checked_base_url
-from .api.arguments import check_id, check_int, check_topic, proxy_url, seconds
+from .api.arguments import check_base_url, check_id, check_int, check_proxy_url, check_seconds, check_topic
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
 from .api.outcomes import SETTLE_TIME
@@ -87,7 +86,7 @@ class MessagesClient:
         if proxy is not None and session is not None:
             raise ValueError("proxy is for the client's own session: give the lent one its proxy")
         through = None if proxy is None else Secret(proxy_url(proxy))
-        transport = Transport(checked_base_url(base_url), session, seconds("timeout", timeout), through)
+        transport = Transport(check_base_url(base_url), session, seconds("timeout", timeout), through)
         self._pipeline = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
         endpoints = Endpoints(routes(api), seller)
         self._reader = Reader(self._pipeline, endpoints, seller)

@@ -54,7 +54,7 @@ def _restore(cls: type[MessagesError], args: tuple[Any, ...], state: dict[str, A
 
 
 def dump(error: MessagesError) -> str:
-    """`error` as a text that `load` reads."""
+    """Return `error` as a text that `load` reads."""
     state: dict[str, Any] = {
         name: value for name, value in vars(error).items() if isinstance(value, (str, int, float, type(None)))
     }
@@ -63,7 +63,7 @@ def dump(error: MessagesError) -> str:
 
 
 def load(text: str | None) -> MessagesError:
-    """The error that `dump` wrote; a plain `MessagesError` where it cannot be read."""
+    """Return the error that `dump` wrote, or a plain `MessagesError` where it cannot be read."""
     try:
         name, said, state = json.loads(text or "")
         cls = globals().get(name)
@@ -72,7 +72,7 @@ def load(text: str | None) -> MessagesError:
             return _restore(cls, (said,), state)
     except (AttributeError, RecursionError, TypeError, ValueError):
         pass
-    return MessagesError("it was parked for a reason that is no longer known")
+    return MessagesError("the reason that was written down cannot be read")
 
 
 class TransportError(MessagesError):
@@ -93,7 +93,7 @@ class AnswerLost(TransportError):
 
 
 class APIError(MessagesError):
-    """The server answered with a refusal.
+    """The server refused.
 
     `status` is the HTTP status, which is trusted over the one in the body. `code` is the machine-readable word of the
     body, lower-cased, wherever it stood. `message` is the server's. `request_id` is for Mercado Libre's support.
@@ -134,11 +134,11 @@ class Forbidden(APIError):
 
 
 class NotFound(APIError):
-    """404: there is no such thing, or not yet."""
+    """404: it does not exist, or not yet."""
 
 
 class Conflict(APIError):
-    """409: something else holds it at this moment."""
+    """409: another request holds the same sale at this moment."""
 
 
 class RateLimited(APIError):
@@ -197,8 +197,9 @@ class DrainStalled(MessagesError):
 
 
 class StillListed(MessagesError):
-    """The pack was read and marked, and the server still counts it as unread: hidden (moderated) messages, which nobody
-    can clear.
+    """The pack was read and marked, and the server still counts it as unread.
+
+    What it counts are hidden (moderated) messages, which no read returns and no mark clears.
     """
 
 

@@ -1,4 +1,4 @@
-"""Other people's texts, made harmless where they are shown: in a terminal, on a page."""
+"""Texts of other people made safe to show, in a terminal, a log or on a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _JOINERS: Final = "\u200c\u200d"  # invisible, but emoji and several scripts are
 
 
 def escape_controls(text: str) -> str:
-    r"""`text` with everything escaped that would act instead of being seen; line breaks and tabs stay.
+    r"""Return `text` with everything escaped that would act instead of being seen; line breaks and tabs stay.
 
     That is control characters (ANSI sequences begin with one), bidirectional overrides, invisible characters and lone
     surrogates: ``\x1b``, ``\u202e``.
@@ -19,12 +19,12 @@ def escape_controls(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """`harmless`, and nothing that begins a new line."""
+    """Return `text` as `escape_controls` does, on one line."""
     return " ".join(escape_controls(text).split())
 
 
 def escaped(char: str) -> str:
-    """A character as it is spelled in Python."""
+    """Return a character as Python spells it in ASCII."""
     return char.encode("unicode_escape").decode("ascii")
 
 

@@ -1,6 +1,6 @@
-"""What the library does, told as it happens: frozen values for one hook, and the same in its log records.
+"""What the library does, as it happens: frozen values for the hook `on_event`, and the same values in its log records.
 
-No event carries the text of a message, a name or a token; a path stands in it without its ids.
+No event carries the text of a message, a name or a token. A path stands in it without its ids.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _log: Final = logging.getLogger("mlmessages")
 
 @frozen
 class RequestEvent:
-    """One attempt is over, whatever came of it.
+    """One attempt has ended, with an answer or without.
 
     `effect`: ``read``, ``mark`` or ``write``. `route`: the path, with ``{id}`` for every id. `status`: of the answer,
     or None where there was none; `error` is then the name of the error. `seconds`: from the permit to the last byte.
@@ -33,7 +33,7 @@ class RequestEvent:
 
 @frozen
 class RetryEvent:
-    """A request is sent again, for the `attempt`-th time, in `wait` seconds, because of `error`."""
+    """A request is sent for the `attempt`-th time in `wait` seconds, because of `error`, the name of an error."""
 
     attempt: int
     wait: float
@@ -42,21 +42,21 @@ class RetryEvent:
 
 @frozen
 class PauseEvent:
-    """The server answered 429: everyone who shares the budget pauses for `seconds`."""
+    """The server answered 429: all clients that share the budget pause for `seconds`."""
 
     seconds: float
 
 
 @frozen
 class RefreshEvent:
-    """There is another access token than before; `rejected`: the server had refused that one."""
+    """The token source gives another access token than before; `rejected`: the server had refused the old one."""
 
     rejected: bool
 
 
 @frozen
 class DeliveryEvent:
-    """New messages of a pack are handed over.
+    """New messages of a pack are handed over to the program.
 
     `attempt`: 1, or more where `Inbox.run` repeats what its handler failed at. `redelivered`: perhaps not for the
     first time.
@@ -70,7 +70,7 @@ class DeliveryEvent:
 
 @frozen
 class ParkEvent:
-    """Something was given up for now, or for good.
+    """A pack, a notification or a delivery is parked: it is given up for now, or for good.
 
     `what`: ``pack`` (it cannot be read), ``notification`` (its message does not appear) or ``letter`` (the handler
     failed too often). `id` is the pack's, or the message's. `error` is a name. `seconds`: until it is tried again;
@@ -88,7 +88,7 @@ Hook: TypeAlias = Callable[[Event], object]
 
 
 class Events:
-    """Where events go: a hook, or nowhere. A hook that raises is told of once and harms nothing."""
+    """Where events go: to a hook, or nowhere. What a hook raises is logged once, and changes nothing."""
 
     __slots__ = ("_hook", "_warned")
 
@@ -97,11 +97,11 @@ class Events:
         self._warned = False
 
     def __bool__(self) -> bool:
-        """True if somebody listens: what costs something is only made for them."""
+        """True if there is a hook: an event that costs something to make is only made for one."""
         return self._hook is not None
 
     def emit(self, event: Event) -> None:
-        """Tell it."""
+        """Hand `event` to the hook."""
         if self._hook is None:
             return
         try:
@@ -109,14 +109,14 @@ class Events:
         except Exception as error:
             if not self._warned:
                 self._warned = True
-                _log.warning("on_event raised %s; it is told nothing more of that", type(error).__name__)
+                _log.warning("on_event raised %s; what it raises later is not logged", type(error).__name__)
 
 
 SILENT: Final = Events()
 
 
 def extra(event: Event) -> dict[str, Any]:
-    """`event` as the `extra` of a log record: its fields as ``ml_…``, its kind as ``ml_event``."""
+    """Return `event` as the `extra` of a log record: its fields as ``ml_…``, its kind as ``ml_event``."""
     kind = type(event).__name__.removesuffix("Event").lower()
     return {"ml_event": kind, **{f"ml_{name}": value for name, value in asdict(event).items()}}
 
@@ -125,5 +125,5 @@ _AN_ID: Final = re.compile(r"/(?=[^/]*[0-9])[^/]+")
 
 
 def route(target: str) -> str:
-    """The path of a request, with ``{id}`` for whatever has a digit in it, and without its query."""
+    """Return the path of a request without its query, with ``{id}`` for each segment that has a digit in it."""
     return _AN_ID.sub("/{id}", target.partition("?")[0])

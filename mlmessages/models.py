@@ -1,7 +1,8 @@
-"""What the API answers, as attrs values: read-only, typed, in our own words where the wire has two.
+"""What the API answers, as frozen attrs classes: typed, and with one name for what the wire spells in two ways.
 
-Assignment raises. Instances compare and hash by id where they have one, else by all their fields. Nothing here talks to
-a network. Buyers' words and names are never part of a ``repr``.
+They are made whole when an answer is read: `attrs.asdict`, `attrs.evolve`, copies, pickles and `match` work, assignment
+raises. A message compares and hashes by its id, all others by their fields. No ``repr`` shows what people wrote, their
+names or their emails.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ __all__ = [
 
 @frozen
 class UnreadPack:
-    """One row of the unread listing: a conversation and how many of its messages count as unread.
+    """A row of the unread listing: a conversation and how many of its messages count as unread.
 
-    `count` includes moderated messages that no read returns [observed], so it may never reach 0.
+    `count` includes moderated messages that no read returns [observed: integrators], so it may never reach 0.
     `resource` is the path as the server printed it.
     """
 
@@ -51,7 +52,7 @@ class UnreadPack:
 
 @frozen
 class UnreadListing:
-    """The answer of the unread query; it has no second page ("Pending messages").
+    """The answer of the unread query, which has no second page [documented: pending messages].
 
     `user_id` is whom the server says the listing is of, which may not be the `seller_id` that was asked for.
     `problems`: the rows that name no pack and are left out of `packs`, each as a path and a reason, without any value
@@ -69,8 +70,8 @@ class UnreadListing:
         """True if there may be more conversations than are shown.
 
         That is at exactly 500 or 1,000 rows, those without a pack included, or where `total` is above the rows. The
-        cap is 1,000 on Global Selling and 500 on domestic sites [documented]; which one holds where was never measured,
-        so exactly 500 rows count as capped on every site. A false alarm costs one listing more; silence would hide
+        cap is 1,000 on Global Selling and 500 on domestic sites [documented: pending messages, messages]; which one
+        holds where was never measured, so exactly 500 rows count as capped on every site. A false alarm costs one listing more; silence would hide
         conversations.
         """
         rows = len(self.packs) + len(self.problems)
@@ -79,7 +80,7 @@ class UnreadListing:
 
 @frozen
 class Paging:
-    """Where a page lies: `limit` and `offset` as the server says, `total` messages in the conversation."""
+    """Where a page lies: `limit` and `offset` as the server says, and `total` messages in the conversation."""
 
     limit: int | None = None
     offset: int | None = None
@@ -90,7 +91,7 @@ class Paging:
 class Attachment:
     """A file of a message.
 
-    `filename` is the id to download it by; `original_filename` is whatever the sender called it.
+    `filename` is the id to download it by; `original_filename` is the name that the sender gave it.
     """
 
     filename: str | None = None
@@ -127,9 +128,9 @@ _REJECTED: Final = frozenset({"moderated", "rejected", "blocked"})
 class Message:
     """One message. It needs an id and nothing else.
 
-    A field whose JSON has another type than any documented one is None and is named in `problems`; `raw` is the JSON
-    object as it came. Datetimes are aware, in UTC. `status` and the like are lower-cased, unknown ones kept. Who wrote
-    it: `is_from`. `client_id` is the application that sent it. `pack_id` is the conversation that was asked for, or the
+    A field whose JSON has another type than any documented one is None and is named in `problems`, as its path and the
+    reason; `raw` is the JSON object as it came. Datetimes are aware, in UTC. `status` and the like are lower-cased,
+    unknown ones kept. `is_from` says who wrote it. `client_id` is the application that sent it. `pack_id` is the conversation that was asked for, or the
     one that `resources` names: an order stands in the place of a pack that there is not. `refused_files`: the files
     that a send's answer says were not taken, each as its name and the server's reason, such as ``invalid_extension``.
     """
@@ -165,12 +166,11 @@ class Message:
         return self.status in _REJECTED or moderation in _REJECTED
 
     def is_from(self, seller_id: int | str) -> bool:
-        """True if the seller wrote it; anybody else is the counterparty: the buyer, or an agent who speaks for them."""
+        """True if the seller wrote it; else the buyer did, or the agent who speaks for them [documented: agents]."""
         return self.sender_id == str(seller_id)
 
 
-# In words, by what follows ``blocked_by_``. From the blocking page of the documentation, and a few that integrators
-# met.
+# In words, by what follows ``blocked_by_`` [documented: blocking, agents; the last few observed: integrators].
 _BLOCKED_BY = {
     "time": "30 days have passed since the last message; the buyer may reopen it",
     "time_window": "the time for writing is over",
@@ -209,7 +209,7 @@ _BLOCKED_BY = {
 class ConversationStatus:
     """Whether one can write in a conversation, and if not, why.
 
-    `claim_ids` joins the two spellings of the wire. `substatus` names the block (blocking page of the documentation).
+    `claim_ids` joins the two spellings of the wire. `substatus` names the block [documented: blocking].
     """
 
     path: str | None = None
@@ -249,7 +249,7 @@ class ConversationStatus:
 
 @frozen
 class MessagePage:
-    """One page of a conversation, in the server's order: newest first, as far as anyone has seen."""
+    """One page of a conversation, in the server's order: newest first [observed: answers]."""
 
     pack_id: str
     paging: Paging
@@ -262,9 +262,9 @@ class MessagePage:
 class Conversation:
     """What was read of one pack.
 
-    `messages`: what was read and not yielded before, newest first. `unread`: those of the counterparty that were unread
-    when found, oldest first. `marked`: the server already shows them as read. `resource` is what the unread listing
-    called it.
+    `messages`: those that were read and not yielded before, newest first. `unread`: those of the counterparty that were
+    unread when they were found, oldest first. `marked`: the server already shows them as read. `resource`: the path
+    that the unread listing printed.
     """
 
     pack_id: str
@@ -277,7 +277,7 @@ class Conversation:
 
 @frozen
 class Variable:
-    """What a template leaves open; `type` is as the server spells it, lower-cased, such as ``number``."""
+    """A gap in a template that the seller fills in; `type` is the server's word, lower-cased, such as ``number``."""
 
     id: str
     type: str | None = None
@@ -285,7 +285,7 @@ class Variable:
 
 @frozen
 class Template:
-    """A text that is written already; `texts` are pairs of a site and its wording, where the server shows them."""
+    """A text of the server's; `texts` are pairs of a site and the wording there, where the server shows it."""
 
     id: str
     variables: tuple[Variable, ...] = ()
@@ -312,7 +312,7 @@ class Reason:
 
     @property
     def free_text(self) -> bool:
-        """True if it takes a text of one's own."""
+        """True if it takes the seller's own text."""
         return self.type == "free_text"
 
     @property
@@ -323,7 +323,7 @@ class Reason:
 
 @frozen
 class Reasons:
-    """For which reasons the seller may start this conversation (the action guide).
+    """The reasons for which the seller may start this conversation: the action guide [documented: reasons].
 
     `plain_send`: the action guide is not for this pack, because it is an exception or because the buyer has answered:
     use `MessagesClient.send`. Then there are no `options`.
@@ -335,7 +335,7 @@ class Reasons:
 
     @property
     def usable(self) -> tuple[Reason, ...]:
-        """Those options that can be used now."""
+        """The options that can be used now."""
         return tuple(option for option in self.options if option.usable)
 
     def option(self, option_id: str) -> Reason | None:

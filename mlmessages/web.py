@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .api.arguments import check_int, seconds
+from .api.arguments import check_int, check_seconds
 from .inbox.inbox import Inbox
 from .inbox.receiver import MOST_BYTES, Counts, Inboxes, Receiver
 
@@ -109,7 +109,7 @@ async def serve(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=1.0,
-        keepalive_timeout=seconds("idle_seconds", idle_seconds),
+        keepalive_timeout=check_seconds("idle_seconds", idle_seconds),
         lingering_time=1.0,
         logger=_quiet_log(),
     )

@@ -12,7 +12,7 @@ from ..models import Reason, Reasons, Template, Variable
 from .decoding import bare_array, envelope
 from .scalars import flag, identifier, kind, lenient, number, text, word
 
-_DEEPEST: Final = 5  # of options within options: only null and empty ones were ever seen [observed]
+_DEEPEST: Final = 5  # of options within options: only null and empty ones are printed [documented: reasons]
 
 
 def reasons(body: bytes, pack_id: str) -> Reasons:

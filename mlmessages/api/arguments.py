@@ -1,4 +1,8 @@
-"""What callers may pass: checked before anything is sent, refused with a `ValueError` that says what is expected."""
+"""What callers may pass, checked before anything is sent.
+
+Each check returns the value as it is sent, or raises a `ValueError` that names the argument and says what is expected.
+A value that may be a token or a text of somebody is never quoted in it.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +23,25 @@ _WORD: Final = re.compile(r"[0-9a-z_]{1,64}", re.ASCII)
 _SITE_ID: Final = re.compile(r"M[A-Z]{2}", re.ASCII)
 _AUTHORITY: Final = re.compile(r"([0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 _LONG_INT: Final = 10**20
-MOST_ATTACHMENTS: Final = 25  # documented, of one message
+MOST_ATTACHMENTS: Final = 25  # of one message [documented: attachments]
 
 
 def check_id(name: str, value: object) -> str:
-    """The id `value` as text; `ValueError` for anything but ASCII digits: it becomes part of a URL."""
+    """Return the id of a pack, user or application as text: 1 to 20 ASCII digits, because it becomes part of a URL."""
     if _is_id(value) and PACK_ID.fullmatch(text := str(value)):
         return text
     raise ValueError(f"{name} must be an int or a string of 1 to 20 ASCII digits, not {describe(value)}")
 
 
-def message_id(value: object) -> str:
-    """The id of a message; `ValueError` for anything but ASCII letters, digits, ``_`` and ``-``."""
+def check_message_id(value: object) -> str:
+    """Return the id of a message as text: ASCII letters, digits, ``_`` and ``-``."""
     if _is_id(value) and MESSAGE_ID.fullmatch(text := str(value)):
         return text
     raise ValueError(f"message_id must be 1 to 128 ASCII letters, digits, _ and -, not {describe(value)}")
 
 
 def check_topic(name: str, value: object) -> str:
-    """`value` if it can stand in a query as it is; else `ValueError`."""
+    """Return a word that can stand in a query as it is: lower-case ASCII letters, digits and ``_``."""
     if isinstance(value, str) and _WORD.fullmatch(value):
         return value
     raise ValueError(f"{name} must be 1 to 64 lower-case ASCII letters, digits and _, not {describe(value)}")
@@ -50,14 +54,14 @@ def _is_id(value: object) -> bool:
 
 
 def check_int(name: str, value: object, least: int) -> int:
-    """`value` if it is an int of at least `least`; else `ValueError`."""
+    """Return an int of at least `least`. A bool is none."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value
     raise ValueError(f"{name} must be an int of at least {least}, not {describe(value)}")
 
 
-def seconds(name: str, value: object, *, zero: bool = False) -> float:
-    """`value` if it is a finite, positive number of seconds (or zero); else `ValueError`."""
+def check_seconds(name: str, value: object, *, zero: bool = False) -> float:
+    """Return a finite, positive number of seconds; `zero`: zero is one, too."""
     if (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
@@ -70,8 +74,8 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
     )
 
 
-def base_url(value: object) -> str:
-    """The URL that paths are added to; `ValueError` unless it is https, or plain http to this machine."""
+def check_base_url(value: object) -> str:
+    """Return the URL that paths are added to: https to any host, or plain http to this machine."""
     if not isinstance(value, str):
         raise ValueError(f"base_url must be a string, not {describe(value)}")
     try:
@@ -92,16 +96,16 @@ def base_url(value: object) -> str:
     return value.rstrip("/")
 
 
-def proxy_url(value: object) -> str:
-    """Return the URL of an HTTP proxy; `ValueError`, which does not quote its password, for anything else."""
+def check_proxy_url(value: object) -> str:
+    """Return the URL of an HTTP proxy, which may have a user and a password in it."""
     if not isinstance(value, str):
         raise ValueError(f"proxy must be a string, not {type(value).__name__}")
     try:
         parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
+        host, _ = parts.netloc.rpartition("@")[2], parts.port
     except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or not value.isascii() or not value.isprintable():
+        host = ""
+    if not _AUTHORITY.fullmatch(host) or parts.scheme not in ("http", "https") or not value.isascii() or not value.isprintable():
         raise ValueError("proxy must be a URL such as http://proxy.example:3128")
     return value
 
@@ -115,8 +119,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def words(name: str, value: object) -> RedactedText:
-    """The text `value`, hidden; `ValueError` for anything that is no text which can be sent."""
+def check_text(name: str, value: object) -> RedactedText:
+    """Return a text that can be sent, hidden from tracebacks."""
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a string, not {describe(value)}")
     if any("\ud800" <= char <= "\udfff" for char in value):
@@ -124,8 +128,8 @@ def words(name: str, value: object) -> RedactedText:
     return RedactedText(value)
 
 
-# Domestic sites take ISO-8859-1 and some emoji (documentation of sending). Which emoji is a picture in every copy of
-# that page: they go out, and the server decides.
+# Domestic sites take ISO-8859-1 and some emoji [documented: messages]. Which emoji is a picture in every copy of that
+# page: they go out, and the server decides.
 _PERHAPS_EMOJI: Final = re.compile(
     "[\u200d\u203c\u2049\u20e3\u2122\u2139\u2194-\u21aa\u231a-\u23ff\u24c2\u25aa-\u25fe\u2600-\u27bf\u2934\u2935\u2b05-\u2b55"
     "\u3030\u303d\u3297\u3299\ufe0f\U0001f000-\U0001faff\U000e0020-\U000e007f]"
@@ -133,8 +137,8 @@ _PERHAPS_EMOJI: Final = re.compile(
 _MOST_NAMED: Final = 10
 
 
-def latin(name: str, value: RedactedText) -> RedactedText:
-    """`value` if domestic sites may take it; else a `ValueError` that names the characters, and nothing around them."""
+def check_latin(name: str, value: RedactedText) -> RedactedText:
+    """Return a text that domestic sites may take. The `ValueError` names the characters, and nothing around them."""
     bad = dict.fromkeys(char for char in value if char > "\xff" and not _PERHAPS_EMOJI.match(char))
     if not bad:
         return value
@@ -147,15 +151,15 @@ def latin(name: str, value: RedactedText) -> RedactedText:
     )
 
 
-def site_id(value: object) -> str:
-    """The id of a site, such as ``MLM``; `ValueError` for others, among them ``CBT``, which is no sale's site."""
+def check_site_id(value: object) -> str:
+    """Return the id of a site, such as ``MLM``. ``CBT`` is none: it is no sale's site [documented: attachments]."""
     if isinstance(value, str) and _SITE_ID.fullmatch(value):
         return value
     raise ValueError(f"site_id must be the site of the sale, such as 'MLM' or 'MLB', not {describe(value)}")
 
 
-def attachment_id(value: object) -> str:
-    """The id of an attachment; `ValueError` for anything but ASCII letters, digits, ``.``, ``_`` and ``-``."""
+def check_attachment_id(value: object) -> str:
+    """Return the id of an attachment: ASCII letters, digits, ``.``, ``_`` and ``-``, without ``..``."""
     if isinstance(value, str) and ATTACHMENT_ID.fullmatch(value):
         return value
     raise ValueError(
@@ -164,25 +168,25 @@ def attachment_id(value: object) -> str:
     )
 
 
-def attachment_ids(values: object) -> list[str]:
-    """The ids of a message's attachments; `ValueError` where one is wrong, and beyond 25 [documented]."""
+def check_attachment_ids(values: object) -> list[str]:
+    """Return the ids of a message's attachments, at most 25 [documented: attachments]."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ValueError(f"attachments must be a list of ids, not {describe(values)}")
-    ids = [attachment_id(value) for value in values]
+    ids = [check_attachment_id(value) for value in values]
     if len(ids) > MOST_ATTACHMENTS:
         raise ValueError(f"a message has at most {MOST_ATTACHMENTS} attachments, not {len(ids)}")
     return ids
 
 
-def name_in_body(name: str, value: object) -> str:
-    """`value` if it is a name that the action guide may know; else `ValueError`."""
+def check_name(name: str, value: object) -> str:
+    """Return a name that the action guide may know: printable, of 1 to 256 characters."""
     if isinstance(value, str) and 0 < len(value) <= 256 and value.isprintable():
         return value
     raise ValueError(f"{name} must be a printable string of 1 to 256 characters, not {describe(value)}")
 
 
 def describe(value: object) -> str:
-    """`value` for a message, short; a text of another kind than an id may be anything, so only its length is told."""
+    """Return a short description of a value, for an error: of a long text only its length, of an object only its type."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 24 and value.isprintable() else f"a text of {len(value)} characters"
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _LONG_INT):

@@ -25,11 +25,11 @@ class Stream(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes `chunks` gives."""
+        """The number of bytes that `chunks` gives."""
         ...
 
     def chunks(self) -> AsyncIterable[bytes]:
-        """The bytes from the start: each attempt asks anew."""
+        """Return the bytes from the start; called once for each attempt."""
         ...
 
 
@@ -37,17 +37,17 @@ class Sink(Protocol):
     """Where the body of a 2xx answer goes that is too large to be held."""
 
     async def begin(self) -> None:
-        """A new attempt: forget what came before."""
+        """Begin a new attempt: forget what an earlier one wrote."""
         ...
 
     async def write(self, chunk: bytes) -> None:
-        """Keep some more bytes. What it raises ends the call."""
+        """Keep the next bytes. What it raises ends the call."""
         ...
 
 
 @frozen
 class Body:
-    """What is sent with a request; it is never shown: it holds what somebody wrote."""
+    """What is sent with a request. It holds what a seller wrote, so its repr does not show it."""
 
     content_type: str
     data: bytes | Stream = field(repr=False)
@@ -55,10 +55,11 @@ class Body:
 
 @frozen
 class Request:
-    """What is asked. `target` is the path with its query, already encoded, below the base URL.
+    """What is asked of the server.
 
-    `sink` takes the body of a 2xx answer that is no JSON. `locks`: a 409 says that another request holds the same thing
-    at this moment, so that it was not executed and may be sent again.
+    `target` is the path with its query, already encoded, below the base URL. `sink` takes the body of a 2xx answer that
+    is no JSON. `locks`: a 409 means that another request holds the same sale at this moment, so that this one was not
+    executed and may be sent again.
     """
 
     target: str
@@ -80,9 +81,10 @@ class Fault(enum.Enum):
 
 @frozen
 class Response:
-    """What came back.
+    """What the server answered.
 
-    Of a refusal: `received` is in POSIX seconds; `secrets` are what was sent and what its body and headers may quote.
+    `received`, of a refusal, is in POSIX seconds. `secrets`, of a refusal: the tokens that were sent, which its body and
+    headers may quote.
     """
 
     status: int
@@ -100,7 +102,7 @@ class Response:
 
 @frozen
 class Call(Generic[T_co]):
-    """One request and how to read its 2xx answer. `read` raises `DecodeError`."""
+    """A request, and how to read its 2xx answer: `read` returns it or raises `DecodeError`."""
 
     request: Request
     read: Callable[[Response], T_co]

@@ -61,7 +61,7 @@ def _shapes(converter: Converter, read: Readers, resource: Callable[[Any, Any], 
             reason(raw["reason"]),
             reason(raw.get("by")),
             word(raw.get("source")),
-            moment(raw.get("date_moderated") if date is None else date),  # the flat form's spelling
+            moment(raw.get("date_moderated") if date is None else date),  # [documented: messages] in the flat form
         )
 
     def attachment(raw: Any) -> Attachment:
@@ -72,7 +72,7 @@ def _shapes(converter: Converter, read: Readers, resource: Callable[[Any, Any], 
             text(raw.get("type")),
             read.number(raw.get("size")),
             read.flag(raw.get("potential_security_threat")),
-            moment(raw.get("date_created") if date is None else date),  # in an integrator's tests
+            moment(raw.get("date_created") if date is None else date),  # [observed: integrators]
         )
 
     def message(wire: Any, raw: Mapping[str, Any], pack_id: str | None) -> Message:
@@ -157,13 +157,13 @@ _STRICT.register_unstructure_hook(datetime, datetime.isoformat)
 
 
 def _pack_in(resources: tuple[Resource, ...]) -> str | None:
-    """The pack that a message names; an order that has no pack stands in its place [documented]."""
+    """The pack that a message names; an order that has no pack stands in its place [documented: packs]."""
     named = {item.name: item.id for item in resources if item.id is not None and PACK_ID.fullmatch(item.id)}
     return next((named[name] for name in ("packs", "pack", "orders", "order") if name in named), None)
 
 
 def _refused_files(found: Any) -> tuple[tuple[str, str], ...]:
-    """The files that a send's answer lists as not taken: by reason, the names [documented in the flat form]."""
+    """The files that a send's answer lists as not taken: by reason, the names [documented: messages]."""
     if not isinstance(found, dict):
         return ()
     lists = ((why, names) for why, names in found.items() if isinstance(names, list))
@@ -173,7 +173,7 @@ def _refused_files(found: Any) -> tuple[tuple[str, str], ...]:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-# The flat form of "one message" that the documentation still prints beside the envelope.
+# The flat form of one message, which is still printed beside the envelope [documented: messages].
 _FLAT_DATES: Final = {
     "created": ("date_created", "date"),
     "received": ("date_received",),
@@ -193,7 +193,7 @@ def _from_flat(raw: Mapping[str, Any]) -> dict[str, Any]:
         "message_moderation": raw.get("moderation"),
         "message_attachments": raw.get("attachments"),
         "message_resources": [named],
-        # A mixture was seen too [integrators' code]: what is spelled as today counts.
+        # Mixtures exist: what is spelled as today counts [observed: integrators].
         **{key: value for key, value in raw.items() if value is not None},
         "id": raw["message_id"],
     }
@@ -285,7 +285,7 @@ def envelope(body: bytes, key: str) -> tuple[dict[str, Any], list[Any]]:
     """Return an answer and its array `key`.
 
     Raises `DecodeError` where there is no such array: it is never taken for an empty one, because a throttled server
-    answers such things [observed].
+    answers such things [observed: answers].
     """
     value = _parsed(body)
     if not isinstance(value, dict):
@@ -357,7 +357,8 @@ def single_message(body: bytes) -> Message:
 def sent_message(body: bytes, pack_id: str, seller_id: str) -> Message:
     """Return what a POST made: the message, or as little of it as the server tells.
 
-    Only the answer of the action guide is documented, and it says nothing of the sender: that is the seller.
+    Only the answer of the action guide is printed, and it does not name the sender, who is the seller
+    [documented: reasons].
     """
     value = _parsed(body)
     if isinstance(value, dict) and isinstance(value.get("messages"), list):

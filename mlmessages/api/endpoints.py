@@ -11,7 +11,7 @@ from attrs import Attribute, field, fields, frozen
 
 from ..models import Message, MessagePage, Reasons, UnreadListing
 from . import action_guide, decoding
-from .arguments import check_id, check_int, describe, message_id
+from .arguments import check_id, check_int, check_message_id, describe
 from .calls import Body, Call, Effect, Request, Response, Sink
 from .json import dump_json
 from .notifications import TOPICS, Notification, missed
@@ -23,8 +23,9 @@ _PLACEHOLDER: Final = re.compile(r"\{([a-z]+)\}")
 
 
 def _template(needed: str | None = None) -> Any:
-    """A field for a path that must name `needed`, and may name the seller: any other placeholder would be sent as it
-    stands, and without `needed` every pack would be the same one.
+    """Return a field for a path that has ``{needed}`` in it, and ``{seller}`` perhaps.
+
+    Any other placeholder would be sent as it stands; without ``{needed}`` every pack would have the same path.
     """
 
     def check(_: Any, attribute: Attribute[str], value: object) -> None:
@@ -43,7 +44,7 @@ def _template(needed: str | None = None) -> Any:
 
 @frozen
 class Routes:
-    """The paths, as data: the documentation prints several for some of them, and nobody knows which ones work for whom.
+    """The paths, as data: the documentation prints several for some of them, and which one works for whom is unknown.
 
     Templates with ``{pack}``, ``{seller}`` and ``{message}``; a fixed query may follow. Change one with `attrs.evolve`,
     for instance ``evolve(Routes.MARKETPLACE, pack="/marketplace/messages/packs/{pack}")``. Raises `ValueError` for
@@ -68,7 +69,7 @@ class Routes:
 Routes.MARKETPLACE = Routes(
     unread="/marketplace/messages/unread",
     unread_of="/marketplace/messages/unread/packs/{pack}/sellers/{seller}?tag=post_sale",
-    # The page "Pending messages" of Global Selling prints the domestic path to read and mark a pack.
+    # The page of Global Selling prints the domestic path to read and mark a pack [documented: pending messages].
     pack="/messages/packs/{pack}/sellers/{seller}?tag=post_sale",
     message="/marketplace/messages/{message}",
     attachments="/marketplace/messages/attachments",
@@ -85,7 +86,7 @@ Routes.DOMESTIC = Routes(
 
 
 def routes(api: object) -> Routes:
-    """The routes that `api` names, or `api` itself where it is a `Routes`; else `ValueError`."""
+    """Return the routes that `api` names, or `api` itself where it is a `Routes`. Raises `ValueError` for others."""
     if isinstance(api, Routes):
         return api
     if api == "marketplace":
@@ -139,7 +140,7 @@ class Endpoints:
     def page(self, pack_id: int | str, limit: int, offset: int, *, mark: bool) -> Call[MessagePage]:
         """One page of a conversation.
 
-        A plain GET marks it as read ("Pending messages"): only ``mark_as_read=false`` does not.
+        A plain GET marks it as read; one with ``mark_as_read=false`` does not [documented: pending messages].
         """
         pack = check_id("pack_id", pack_id)
         target = (
@@ -155,16 +156,14 @@ class Endpoints:
         return TOPICS[self._paths["unread"].startswith("/marketplace/")]
 
     def missed(self, app_id: str, topic: str | None, limit: int, offset: int) -> Call[tuple[Notification, ...]]:
-        """One page of the notifications that nobody took, of an application; the answer does not say how many there
-        are.
-        """
+        """One page of the notifications of an application that were not taken; the answer has no total."""
         of_topic = f"&topic={topic}" if topic is not None else ""
         target = f"/missed_feeds?app_id={app_id}{of_topic}&limit={limit}&offset={offset}"
         return Call(Request(target), _body(missed))
 
     def message(self, id_: int | str) -> Call[Message]:
-        """One message by its id; it marks nothing [documented: no other messages resource does]."""
-        return Call(Request(self._target("message", message=message_id(id_))), _body(decoding.single_message))
+        """One message by its id; it marks nothing: only reading a conversation does [documented: messages]."""
+        return Call(Request(self._target("message", message=check_message_id(id_))), _body(decoding.single_message))
 
     # -- writing --
 
@@ -179,7 +178,7 @@ class Endpoints:
         if self.domestic:
             body = {"from": {"user_id": self._seller_id}, "to": {"user_id": to}}
         body["text"] = text
-        if attachments:  # documented: left out when there are none
+        if attachments:  # left out where there are none [documented: messages]
             body["attachments"] = attachments
         return self._post(self._target("send", pack=pack), pack, body)
 
@@ -222,11 +221,11 @@ class Endpoints:
 
 
 def _body(read: Callable[[bytes], T]) -> Callable[[Response], T]:
-    """`read`, for an answer of which only the body counts."""
+    """Return `read` for an answer of which only the body counts."""
     return lambda response: read(response.body)
 
 
 def _below(target: str, name: str) -> str:
-    """The path `name` below the path of `target`, with the same query."""
+    """Return the path `name` below the path of `target`, with the same query."""
     path, mark, query = target.partition("?")
     return f"{path}/{name}{mark}{query}"

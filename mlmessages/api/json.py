@@ -19,7 +19,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _finite(digits: str) -> float | None:
-    """A number, or null where it is beyond all floats: infinity could be kept in no journal."""
+    """A number, or None where it is beyond all floats: no journal could keep infinity."""
     value = float(digits)
     return value if abs(value) < float("inf") else None
 
@@ -41,10 +41,10 @@ _HALF_OF_A_PAIR: Final = re.compile(rb"\\u[dD]")
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value of `body`; `ValueError` where there is none.
+    """Return the JSON value of `body`. Raises `ValueError` where it is no JSON, or nested too deeply.
 
-    The same with and without orjson, but for nesting of about 1,000, where each has a limit of its own. Half of a
-    surrogate pair, which no file could store, becomes U+FFFD: a message is not lost for one broken character.
+    The value is the same with and without orjson, but for nesting of about 1,000 levels, where each has a limit of its
+    own. Half of a surrogate pair, which no file could store, becomes U+FFFD: one broken character costs no message.
     """
     if orjson is not None:
         try:

@@ -1,7 +1,7 @@
-"""What Mercado Libre posts when a message arrives or is read, as a value: parsed from every documented shape.
+"""What Mercado Libre posts when a message arrives or is read, as a value: read from every documented shape.
 
-Nothing here is trusted: it says that there may be news, and names a message at most. Its `resource` is never used as a
-URL; an id is taken out of it, or nothing.
+A notification is not signed, so it is not trusted: it says that there may be news, and names a message at most. An id
+is taken out of its `resource`; the rest of it is never used, and never as a URL.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ TOPICS: Final = ("messages", "marketplace_messages")  # of the domestic sites, a
 _HOST: Final = "api.mercadolibre.com"
 
 _ID: Final = f"(?P<id>{MESSAGE_ID.pattern})"
-# Bare, behind one of the two paths, or that on the API's own host, with a slash or a query behind it [observed]:
-# whatever else stands there names no message.
+# Bare, behind one of the two paths, or behind these on the API's own host; with a slash or a query after it
+# [observed: integrators]. Anything else names no message.
 _RESOURCE: Final = re.compile(
     rf"(?:(?:https://{re.escape(_HOST)})?/?(?:marketplace/)?messages/)?{_ID}/?(?:\?[\x21-\x7e]*)?", re.ASCII
 )
@@ -56,7 +56,7 @@ class Notification:
 
     @classmethod
     def parse(cls, body: bytes | bytearray | str | Mapping[str, Any]) -> Notification:
-        """The notification in `body`: as it was posted, or an entry of the missed ones, parsed or not.
+        """Return the notification in `body`: as it was posted, or an entry of the missed ones, parsed or not.
 
         Raises `DecodeError` for what is no JSON object with a topic.
         """
@@ -78,7 +78,7 @@ class Notification:
             _words(value.get("actions")),
             lenient(number, value.get("attempts")),
             lenient(moment, value.get("sent")),
-            # other topics misspell it [documented]
+            # misspelt for other topics [documented: notifications]
             lenient(moment, value.get("received", value.get("recieved"))),
             value,
         )
@@ -98,13 +98,16 @@ class Notification:
 
 
 def message_in(resource: str | None) -> str | None:
-    """The id of the message that `resource` names, or None; nothing of it is ever followed."""
+    """Return the id of the message that `resource` names, or None."""
     found = _RESOURCE.fullmatch(resource) if resource is not None else None
     return found["id"] if found is not None and found["id"] not in _NO_IDS else None
 
 
 def missed(answer: bytes) -> tuple[Notification, ...]:
-    """The notifications in a page of the missed ones; those that cannot be read are left out, the page must be one."""
+    """Return the notifications in a page of the missed ones, without those that cannot be read.
+
+    Raises `DecodeError` where the answer is no such page.
+    """
     entries = _object(answer).get("messages")  # so it is called for every topic
     if not isinstance(entries, list):
         raise DecodeError("the missed notifications cannot be read", ("messages: expected an array",))

@@ -22,10 +22,7 @@ class Outcome(enum.Enum):
 
 
 def outcome(error: Exception | None) -> Outcome:
-    """The class of an attempt by the `error` it ended in (None: an answer).
-
-    Outcomes decide what is repeated, not verbs.
-    """
+    """Return what is known of an attempt that ended in `error`, or in an answer (None)."""
     if error is None or isinstance(error, DecodeError):
         return Outcome.EXECUTED
     if isinstance(error, (errors.AnswerLost, errors.ServerError)):
@@ -49,8 +46,8 @@ def repeatable(effect: Effect, error: Exception) -> bool:
 def cured_by_new_token(error: Exception) -> bool:
     """Return True for a 401 that another token may cure.
 
-    ``unauthorized_scopes`` is not one: the application is blocked, and with it each of its tokens (page "Application
-    blocking").
+    ``unauthorized_scopes`` is not one: the application is blocked, and with it each of its tokens [documented: blocked
+    applications].
     """
     if not isinstance(error, errors.Unauthorized):
         return False

@@ -1,4 +1,8 @@
-"""A refusal of the server to an error with its code, its words and a hint: `check`."""
+"""A refusal of the server to an error with its code, its words and a hint: `check`.
+
+The status decides the class of the error. The body only explains it, in any of eight shapes, and never quotes a secret
+in the error: see `masking`.
+"""
 
 from __future__ import annotations
 
@@ -54,36 +58,36 @@ _CHARSET = (
 
 _HTML: Final = "an HTML page instead of an answer"
 
-# (status, pattern of "code message", what to do): the first that fits. The first six are the error table of the page
-# "Pending messages"; where another comes from stands above it.
+# Status, pattern of "code message", what to do: the first that fits. Above each group stands its source, see `api`.
 _HINTS: Final = tuple(
     (status, re.compile(pattern, re.IGNORECASE), hint)
     for status, pattern, hint in (
+        # [documented: pending messages], all six of its error table
         (400, "messages id empty or invalid", "Pass a message's id as a notification or a page names it."),
         (400, "specified message id.* does not exist", "No message has this id: is it a message's, not a pack's?"),
         (400, "messages from multiple orders", "The ids belong to several orders: ask for one order's at a time."),
         (403, "can not identify the user", "`user_id` must be the user that the token belongs to."),
         (404, "could not be retrieved from storage", "A message can be late: ask again in a few seconds."),
         (404, "order do not exists", "No sale has this id: is it a pack's (or, where an order has none, the order's)?"),
-        # documented beside the listing: no token is a 400, not a 401
+        # [documented: messages]: no token is a 400, not a 401
         (400, "access token is required", "No token reached the server: did a proxy remove the Authorization header?"),
         (400, "character.*not supported", _CHARSET),
-        # documented, on the blocking of applications
+        # [documented: blocked applications]
         (401, "unauthorized_scopes", _APPLICATION_BLOCKED),
         (401, "", "The token is expired, revoked or of another application: get a new one."),
-        # observed: the policy agent's answer to an application without the permission, and two more of the kind
+        # [observed: answers]: the policy agent's, to an application without the permission
         (403, "policyagent|policy_agent|from_policies|invalid scopes", _PERMISSION),
-        (403, "access_denied", _ACCESS_DENIED),  # documented, on the page "Error 403"
+        (403, "access_denied", _ACCESS_DENIED),  # [documented: error 403]
         (403, f"^ {_HTML}$", _NOT_THE_API),
         (
             403,
             "token invalid for resource",
             "The pack is not this seller's: check `seller_id`, and whose the token is.",
         ),
-        # Global Selling pages, April 2026; nothing in the body tells this from another "Forbidden"
+        # [documented: messages] of Global Selling, April 2026: nothing in the body tells this from another "Forbidden"
         (403, "^forbidden forbidden$", _MODEL_6),
         (404, "resource not found", "No such path: is `api` right? The paths can be changed with `Routes`."),
-        # sending, the action guide and attachments
+        # [documented: messages, reasons, attachments]
         (400, "does not belong to pack", "The recipient is not of this conversation: leave `to` out."),
         (400, "blocked_by_excepted_case", "The pack is an exception to the action guide: use `send`."),
         (400, "too long|limit_exceeded", "Shorten the text: `page(...).seller_max_message_length` is the limit."),
@@ -97,7 +101,7 @@ _HINTS: Final = tuple(
         (403, "blocked_conversation|conversation blocked", "`page(...).conversation.blocked_reason` says why."),
         (403, "execute the option", "The seller has used this option up: see `contact_reasons`."),
         (422, "attachment", "An upload that is not sent within 48 hours is deleted: upload the file again."),
-        (451, "", "The buyer has closed the account: nobody can be written to."),
+        (451, "", "The buyer has closed the account: nothing can be sent."),
         (500, "file can not be accessed", "Try again later; a file that is gone for good is answered like this too."),
         (500, "delivery date is before", "The promised delivery is in the past: nothing was sent."),
         (429, "", "The application's budget is used up: lower `Limits`, or share one `Limits` among its clients."),
@@ -134,7 +138,10 @@ def _masked(said: str | None, response: Response) -> str | None:
 
 
 def _explanation(body: bytes) -> tuple[str | None, str | None]:
-    """The machine-readable code and the words of an error body; it has eight documented or observed shapes."""
+    """The machine-readable code and the words of an error body.
+
+    It comes in eight shapes [documented: messages, reasons, authorisation; observed: answers].
+    """
     try:
         value = parse_json(body) if body else None
     except ValueError:

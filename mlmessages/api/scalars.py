@@ -34,7 +34,7 @@ def text(value: Any) -> str | None:
 
 
 def body(value: Any) -> str | None:
-    """Return the text of a message, which the flat form of the documentation puts into an object."""
+    """Return the text of a message, which the flat form puts into an object [documented: messages]."""
     if value is None or value.__class__ is str:
         return value
     return text(value["plain"] if value.__class__ is dict and "plain" in value else value)
@@ -46,7 +46,7 @@ def word(value: Any) -> str | None:
 
 
 def reason(value: Any) -> str | None:
-    """Return a word, or None for ``""`` and ``"none"``, which the server writes for no reason [observed]."""
+    """Return a word, or None for ``""`` and ``"none"``, which the server writes for no reason [observed: answers]."""
     if value is None:
         return None
     found = word(value)
@@ -54,7 +54,7 @@ def reason(value: Any) -> str | None:
 
 
 def identifier(value: Any) -> str | None:
-    """Return an id as text: the server sends some as numbers and some as texts [documented and observed]."""
+    """Return an id as text: the server sends some as numbers, some as texts [documented: messages]."""
     if value.__class__ is int:
         return str(value)
     if value is None or value.__class__ is str:
@@ -79,7 +79,7 @@ def flag(value: Any) -> bool | None:
 
 
 def moment(value: Any) -> datetime | None:
-    """Return a date, aware and in UTC, as all dates are [documented], also one that does not say so."""
+    """Return a date, aware and in UTC, as all dates are, also one that does not say so [documented: messages]."""
     if value is None:
         return None
     try:
@@ -120,7 +120,7 @@ def an_object(value: Any) -> dict[str, Any]:
 
 
 def party(value: Any) -> dict[str, Any]:
-    """Return who writes or is written to: the flat form names several, of whom the first counts [documented]."""
+    """Return who writes or is written to; of several, as in the flat form, the first [observed: integrators]."""
     if value.__class__ is dict:
         return value
     if value.__class__ is list:
@@ -138,7 +138,7 @@ def array(value: Any) -> Sequence[Any]:
 
 
 def objects(value: Any) -> Sequence[Any]:
-    """Return the objects of an array. Null stands for none; in the flat form an empty one does, too [documented]."""
+    """Return the objects of an array. Null stands for none, and so does an empty one [documented: messages]."""
     if value is None:
         return ()
     for item in array(value):

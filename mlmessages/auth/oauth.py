@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from attrs import evolve
 
-from ..api.arguments import base_url as checked_base_url
+from ..api.arguments import check_base_url
 from ..api.arguments import describe
 from ..api.outcomes import SETTLE_TIME
 from ..errors import AuthError, MessagesError, NotSent, RateLimited
@@ -76,7 +76,7 @@ class OAuthToken:
             raise ValueError(f"store must be a TokenStore, not {describe(store)}")
         self._client_secret = client_secret
         self._store = store
-        self._base_url = None if base_url is None else checked_base_url(base_url)
+        self._base_url = None if base_url is None else check_base_url(base_url)
         self._clients: list[Http] = []
         self._in_use: TokenInUse | None = None
         self._refresh: Refresh | None = None

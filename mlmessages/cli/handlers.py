@@ -94,13 +94,13 @@ def to_url(url: str, timeout: float, *, plain_http: bool = False) -> Callable[[]
 
     `plain_http`: http is taken for any host, not for this machine alone.
     """
-    from ..api.arguments import base_url
+    from ..api.arguments import check_base_url
 
     checked = url.partition("?")[0]
     if plain_http and checked.lower().startswith("http://"):
         checked = "https" + checked[4:]
     try:
-        base_url(checked)
+        check_base_url(checked)
     except ValueError as error:
         raise click.UsageError(f"--forward: {str(error).replace('base_url', 'the URL')}") from None
 

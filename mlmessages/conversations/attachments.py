@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ..api.arguments import attachment_id, site_id
+from ..api.arguments import check_attachment_id, check_site_id
 from ..api.calls import MOST_FILE_BYTES, Body
 from ..api.endpoints import Endpoints
 from ..errors import AnswerLost, MessagesError
@@ -49,7 +49,7 @@ class Attachments:
 
     async def upload(self, file: File, *, filename: str | None, site: str, check_type: bool) -> str:
         """See `MessagesClient.upload`."""
-        site = site_id(site)
+        site = check_site_id(site)
         name = _checked_name(_own_name(file) if filename is None else filename)
         content_type = self._type_of(name, checked=check_type)
         self._pipeline.check_open()
@@ -92,8 +92,8 @@ class Attachments:
             if attachment.potential_security_threat and not threat:
                 raise ValueError("the server warns that this file may be dangerous: `allow_threat=True` downloads it")
             attachment = attachment.filename or ""
-        wanted = attachment_id(attachment)
-        site = None if site is None else site_id(site)
+        wanted = check_attachment_id(attachment)
+        site = None if site is None else check_site_id(site)
         target = Path(destination)
         self._pipeline.check_open()
         _refuse_existing(target)

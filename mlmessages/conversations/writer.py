@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field
 
-from ..api.arguments import attachment_ids, check_id, describe, latin, name_in_body, words
+from ..api.arguments import check_attachment_ids, check_id, check_latin, check_name, check_text, describe
 from ..api.calls import Call
 from ..api.endpoints import Endpoints
 from ..api.outcomes import Outcome, outcome
@@ -112,8 +112,8 @@ class Writer:
         return await self._deliver(self._endpoints.send(pack, text, recipient, files), pack, thread, [text], ours)
 
     def _writable(self, text: str) -> RedactedText:
-        checked = words("text", text)
-        return latin("text", checked) if self._endpoints.domestic else checked
+        checked = check_text("text", text)
+        return check_latin("text", checked) if self._endpoints.domestic else checked
 
     def _recipient(self, thread: _Thread) -> str:
         """Whoever wrote last on the other side; else the agent who speaks for them; else nobody.
@@ -175,7 +175,7 @@ class Writer:
     ) -> Message:
         """Start a conversation; see `MessagesClient.start_conversation`."""
         pack = check_id("pack_id", pack_id)
-        body: dict[str, object] = {"option_id": name_in_body("option_id", option_id)}
+        body: dict[str, object] = {"option_id": check_name("option_id", option_id)}
         if (text is None) is (template_id is None):
             raise ValueError("an option takes either a text or a template_id")
         if variables is not None and not isinstance(variables, Mapping):
@@ -183,11 +183,11 @@ class Writer:
         if variables and template_id is None:
             raise ValueError("variables are those of a template: template_id is missing")
         filled: list[dict[str, object]] = [
-            {"id": name_in_body("the id of a variable", name), "value": _variable(value)}
+            {"id": check_name("the id of a variable", name), "value": _variable(value)}
             for name, value in (variables or {}).items()
         ]
         if text is None:
-            body["template_id"] = name_in_body("template_id", template_id)
+            body["template_id"] = check_name("template_id", template_id)
             if filled:
                 body["vars"] = filled
         else:
@@ -329,13 +329,13 @@ def _files(attachments: Iterable[str | Attachment]) -> list[str]:
     if isinstance(attachments, Attachment):
         raise ValueError("attachments must be a list, not one attachment")
     if isinstance(attachments, (str, bytes)) or not isinstance(attachments, Iterable):
-        return attachment_ids(attachments)  # which says what is wrong
-    return attachment_ids([a.filename if isinstance(a, Attachment) else a for a in attachments])
+        return check_attachment_ids(attachments)  # which says what is wrong
+    return check_attachment_ids([a.filename if isinstance(a, Attachment) else a for a in attachments])
 
 
 def _variable(value: object) -> object:
     if isinstance(value, str):
-        return words("a variable's value", value)
+        return check_text("a variable's value", value)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value - value == 0:
         return value
     raise ValueError("a variable's value must be a string or a finite number")

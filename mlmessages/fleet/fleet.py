@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import aiohttp
 
-from ..api.arguments import check_id, check_int, describe, seconds
+from ..api.arguments import check_id, check_int, describe, check_seconds
 from ..api.endpoints import Routes
 from ..auth.oauth import OAuthToken
 from ..auth.source import Secret
@@ -75,7 +75,7 @@ class Fleet:
         self._sellers = None if sellers is None else frozenset(check_id("seller", seller) for seller in sellers)
         self._concurrency = check_int("concurrency", concurrency, 1)
         self._handlers = check_int("handlers", handlers, 1)
-        self._settle_time = seconds("settle_time", settle_time, zero=True)
+        self._settle_time = check_seconds("settle_time", settle_time, zero=True)
         self._session = session
         self._limits = database.limits(client_id) if limits is None else limits
         client_secret = Secret(client_secret) if isinstance(client_secret, str) else client_secret
@@ -144,7 +144,7 @@ class Fleet:
             concurrency=self._concurrency,
             interval=self._interval,
             attempts=check_int("attempts", attempts, 1),
-            grace=seconds("grace", grace, zero=True),
+            grace=check_seconds("grace", grace, zero=True),
             slots=asyncio.Semaphore(self._handlers),
             look_ups=CheckBudget(self._limits),
             stops_on_sigterm=False,

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from aiolimiter import AsyncLimiter
 from attrs import define
 
-from ..api.arguments import check_int, seconds
+from ..api.arguments import check_int, check_seconds
 from ..events import PauseEvent, extra
 
 _log: Final = logging.getLogger("mlmessages")
@@ -276,7 +276,7 @@ class Limits:
     ) -> None:
         self.reads: Final = check_int("reads", reads, 1)
         self.writes: Final = check_int("writes", writes, 1)
-        self.period: Final = seconds("period", period)
+        self.period: Final = check_seconds("period", period)
         self.concurrency: Final = check_int("concurrency", concurrency, 1)
         if per_second is not None and not (
             isinstance(per_second, (int, float)) and not isinstance(per_second, bool) and 1 <= per_second < math.inf

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import backoff
 from attrs import field, frozen
 
-from ..api.arguments import check_int, seconds
+from ..api.arguments import check_int, check_seconds
 from ..api.calls import Effect
 from ..api.outcomes import repeatable
 from ..errors import APIError, MessagesError, TransportError
@@ -41,9 +41,9 @@ class Retry:
 
     def __attrs_post_init__(self) -> None:
         check_int("attempts", self.attempts, 1)
-        seconds("base", self.base)
-        seconds("cap", self.cap)
-        seconds("deadline", self.deadline)
+        check_seconds("base", self.base)
+        check_seconds("cap", self.cap)
+        check_seconds("deadline", self.deadline)
 
     def delay(self, n: int) -> float:
         """Return the seconds to wait before the n-th retry, counted from 1, without the random part."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
 
-from ..api.arguments import check_id, check_int, seconds
+from ..api.arguments import check_id, check_int, check_seconds
 from ..api.notifications import Notification
 from ..api.outcomes import SETTLE_TIME
 from ..client import MessagesClient, pipeline_of, reader_of
@@ -74,7 +74,7 @@ class Inbox:
         self._reader = reader
         self._pipeline = pipeline_of(client)
         self._concurrency = check_int("concurrency", concurrency, 1)
-        settle_time = seconds("settle_time", settle_time, zero=True)
+        settle_time = check_seconds("settle_time", settle_time, zero=True)
         self._journal = Journal(_place(path, reader.seller_id, settle_time))
         self._ingest = Ingest(
             reader,
@@ -176,12 +176,12 @@ class Inbox:
         waited for: no connection, a server error, a listing that parked packs fill. Raises `JournalError`, and what
         does not pass: the refusal of a listing or of the token.
         """
-        every = seconds("interval", interval)
+        every = check_seconds("interval", interval)
         settings = Settings(
             self._concurrency,
             lambda: every,
             check_int("attempts", attempts, 1),
-            seconds("grace", grace, zero=True),
+            check_seconds("grace", grace, zero=True),
             check_id("app_id", app_id) if app_id is not None else None,
         )
         await run_service(self, handler, settings, on_error)

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from attrs import define
 
-from ..api.arguments import check_id, seconds
+from ..api.arguments import check_id, check_seconds
 from ..api.notifications import TOPICS, Notification
 from ..auth.source import Secret
 from ..errors import DecodeError, JournalError
@@ -116,7 +116,7 @@ class Receiver:
         self._destination = destination
         self._secret = secret.encode()
         self._application_id = check_id("application_id", application_id)
-        self._answer_within = seconds("answer_within", answer_within)
+        self._answer_within = check_seconds("answer_within", answer_within)
         self._warnings = _Warnings()
         self._healthy = False
         self._health_is_good_until = float("-inf")

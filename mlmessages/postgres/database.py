@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
-from ..api.arguments import check_id, seconds
+from ..api.arguments import check_id, check_seconds
 from ..api.notifications import Notification
 from ..auth.source import Secret
 from ..journal.journal import Place
@@ -105,7 +105,7 @@ class Database:
         name = socket.gethostname() if name is None else name
         if not isinstance(name, str) or not name or "\0" in name:
             raise ValueError("name must be a text")
-        self._journals = SharedJournals(self._open_store, name=name[:200], lease=seconds("lease", lease))
+        self._journals = SharedJournals(self._open_store, name=name[:200], lease=check_seconds("lease", lease))
         self._statements = Statements(self._address, schema)
         self._budgets: list[SharedLimits] = []
 

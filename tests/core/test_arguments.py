@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmessages.api.arguments import base_url, check_id, check_int, describe, message_id, seconds
+from mlmessages.api.arguments import check_base_url, check_id, check_int, check_message_id, check_seconds, describe
 
 
 class Pack(enum.IntEnum):
@@ -109,7 +109,7 @@ def test_no_other_character_than_a_digit_ever_gets_through(value: Any) -> None:
 @pytest.mark.parametrize("value", ["aa11bb22cc33dd44ee55ff6677889900", "a", "A-b_9", "0", 5, "x" * 128])
 def test_a_message_id_is_letters_digits_underscore_and_hyphen(value: Any) -> None:
     """A message id is an opaque word of ASCII letters, digits, _ and -."""
-    assert message_id(value) == str(value)
+    assert check_message_id(value) == str(value)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_message_id_is_letters_digits_underscore_and_hyphen(value: Any) -> Non
 def test_what_is_no_message_id_is_refused(value: Any) -> None:
     """Anything else is a `ValueError` that says what a message id consists of."""
     with pytest.raises(ValueError, match="^message_id must be 1 to 128 ASCII letters, digits, _ and -, not ") as caught:
-        message_id(value)
+        check_message_id(value)
     assert len(str(caught.value)) < 120
 
 
@@ -179,9 +179,9 @@ def test_what_is_no_whole_number_is_refused(value: Any, least: int) -> None:
 @pytest.mark.parametrize("value", [1, 0.5, 1e-9, 1e9])
 def test_seconds_are_a_positive_number(value: float) -> None:
     """An int or a float above zero is a number of seconds; zero only where it makes sense."""
-    assert seconds("timeout", value) == value
-    assert type(seconds("timeout", value)) is float
-    assert seconds("settle_time", 0, zero=True) == 0
+    assert check_seconds("timeout", value) == value
+    assert type(check_seconds("timeout", value)) is float
+    assert check_seconds("settle_time", 0, zero=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_seconds_are_a_positive_number(value: float) -> None:
 def test_what_is_no_time_is_refused(value: Any, zero: bool, word: str) -> None:
     """What cannot be slept is a `ValueError`."""
     with pytest.raises(ValueError, match=f"^timeout must be a {word} number of seconds, not ") as caught:
-        seconds("timeout", value, zero=zero)
+        check_seconds("timeout", value, zero=zero)
     assert len(str(caught.value)) < 100
 
 
@@ -201,7 +201,7 @@ def test_what_is_no_time_is_refused(value: Any, zero: bool, word: str) -> None:
 def test_zero_seconds_only_where_allowed(value: float) -> None:
     """Zero is refused where something must take time."""
     with pytest.raises(ValueError, match="positive"):
-        seconds("timeout", value)
+        check_seconds("timeout", value)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_zero_seconds_only_where_allowed(value: float) -> None:
 )
 def test_a_base_url_is_https_or_loopback(value: str, expected: str) -> None:
     """Any https host is taken, plain http for loopback alone; a slash at the end makes no difference."""
-    assert base_url(value) == expected
+    assert check_base_url(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_base_url_is_https_or_loopback(value: str, expected: str) -> None:
 def test_what_is_no_base_url_is_refused(value: Any) -> None:
     """Anything else, also what a URL parser would quietly repair, is a `ValueError` that does not repeat it."""
     with pytest.raises(ValueError, match="^base_url ") as caught:
-        base_url(value)
+        check_base_url(value)
     assert len(str(caught.value)) < 120
     assert "user:word" not in str(caught.value)
 

@@ -118,7 +118,7 @@ async def test_events_are_read_only_and_a_hook_that_raises_harms_nothing(caplog:
         await client.unread()
     assert len(calls) == 2
     assert [record.getMessage() for record in caplog.records] == [
-        "on_event raised ValueError; it is told nothing more of that"
+        "on_event raised ValueError; what it raises later is not logged"
     ]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         calls[0].status = 5

@@ -170,10 +170,10 @@ def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> 
 
 
 def _origin(host: str) -> str:
-    from ...api.arguments import base_url
+    from ...api.arguments import check_base_url
 
     try:
-        return base_url(host if "://" in host else f"https://{host}")
+        return check_base_url(host if "://" in host else f"https://{host}")
     except ValueError:
         raise click.UsageError(
             "--host must be the name of a host, such as auth.mercadolibre.com.ar (or http://127.0.0.1:PORT)."
@@ -304,11 +304,11 @@ async def _granted(http: Http, form: dict[str, str], store: TokenStore, before: 
 @asynccontextmanager
 async def _endpoint(base_url: str) -> AsyncIterator[Http]:
     """Give a way to the token endpoint, without a client."""
-    from ...api.arguments import base_url as checked
+    from ...api.arguments import check_base_url
     from ...http.transport import Transport
 
     try:
-        transport = Transport(checked(base_url), None, 30.0)
+        transport = Transport(check_base_url(base_url), None, 30.0)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     await transport.open()
