@@ -220,7 +220,8 @@ class MessagesClient:
         """Mark a conversation as read; all that the marking answers showed: look, a message may have come meanwhile.
 
         The first page marks. Further pages are marked only where one still shows a message of the counterparty as
-        unread after that: some servers mark no more than they return [observed].
+        unread after that: some servers mark no more than they return [observed:
+        integrators].
         """
         pack, look, limit = check_id("pack_id", pack_id), ConversationRead(), 50
         await self._reader.walk(look, pack, limit, mark=True)
@@ -241,7 +242,8 @@ class MessagesClient:
         """The notifications that nobody took with a 200 in the last two days, each once, as far as the server tells.
 
         `app_id` is the application's id; `topic`: ``"messages"``, ``"marketplace_messages"``, or None for all. It
-        acknowledges nothing: the same ones come again until they expire [documented].
+        acknowledges nothing: the same ones come again until they expire [documented:
+        notifications].
         """
         self._pipeline.check_open()
         return self._reader.missed(

@@ -71,8 +71,8 @@ class UnreadListing:
 
         That is at exactly 500 or 1,000 rows, those without a pack included, or where `total` is above the rows. The
         cap is 1,000 on Global Selling and 500 on domestic sites [documented: pending messages, messages]; which one
-        holds where was never measured, so exactly 500 rows count as capped on every site. A false alarm costs one listing more; silence would hide
-        conversations.
+        holds where was never measured, so exactly 500 rows count as capped on every site. A false alarm costs one
+        listing more; silence would hide conversations.
         """
         rows = len(self.packs) + len(self.problems)
         return rows in (500, 1000) or (self.total is not None and self.total > rows)
@@ -130,9 +130,10 @@ class Message:
 
     A field whose JSON has another type than any documented one is None and is named in `problems`, as its path and the
     reason; `raw` is the JSON object as it came. Datetimes are aware, in UTC. `status` and the like are lower-cased,
-    unknown ones kept. `is_from` says who wrote it. `client_id` is the application that sent it. `pack_id` is the conversation that was asked for, or the
-    one that `resources` names: an order stands in the place of a pack that there is not. `refused_files`: the files
-    that a send's answer says were not taken, each as its name and the server's reason, such as ``invalid_extension``.
+    unknown ones kept. `is_from` says who wrote it. `client_id` is the application that sent it. `pack_id` is the
+    conversation that was asked for, or the one that `resources` names; an order without a pack stands in its place
+    [documented: packs]. `refused_files`: the files that a send's answer says were not taken, each as its name and the
+    server's reason, such as ``invalid_extension``.
     """
 
     id: str
@@ -170,7 +171,7 @@ class Message:
         return self.sender_id == str(seller_id)
 
 
-# In words, by what follows ``blocked_by_`` [documented: blocking, agents; the last few observed: integrators].
+# In words, by what follows ``blocked_by_`` [documented: blocking, agents; observed: integrators].
 _BLOCKED_BY = {
     "time": "30 days have passed since the last message; the buyer may reopen it",
     "time_window": "the time for writing is over",

@@ -35,7 +35,7 @@ class NotificationRoutes:
       404, like any other path; a slash behind it changes nothing. Access logs show it: switch them off.
     - `application_id`: posts that name another one are refused.
     - `answer_within`: seconds; Mercado Libre gives an answer 500 ms, and switches the topic off for those that are
-      late [documented].
+      late [documented: notifications].
 
     ``GET {prefix}/health`` answers 200 while the journal can be read, else 503. Whatever is refused or left out is told
     in a warning, one of a kind in five minutes. Raises `ValueError` for wrong arguments.

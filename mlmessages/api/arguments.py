@@ -105,7 +105,12 @@ def check_proxy_url(value: object) -> str:
         host, _ = parts.netloc.rpartition("@")[2], parts.port
     except ValueError:
         host = ""
-    if not _AUTHORITY.fullmatch(host) or parts.scheme not in ("http", "https") or not value.isascii() or not value.isprintable():
+    if (
+        not _AUTHORITY.fullmatch(host)
+        or parts.scheme not in ("http", "https")
+        or not value.isascii()
+        or not value.isprintable()
+    ):
         raise ValueError("proxy must be a URL such as http://proxy.example:3128")
     return value
 
@@ -186,7 +191,7 @@ def check_name(name: str, value: object) -> str:
 
 
 def describe(value: object) -> str:
-    """Return a short description of a value, for an error: of a long text only its length, of an object only its type."""
+    """Return a short description of a value for an error: of a long text its length, of an object its type."""
     if isinstance(value, str):
         return repr(value) if len(value) <= 24 and value.isprintable() else f"a text of {len(value)} characters"
     if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _LONG_INT):

@@ -83,8 +83,8 @@ class Fault(enum.Enum):
 class Response:
     """What the server answered.
 
-    `received`, of a refusal, is in POSIX seconds. `secrets`, of a refusal: the tokens that were sent, which its body and
-    headers may quote.
+    Of a refusal: `received` is in POSIX seconds; `secrets` are the tokens that were sent and that its body and headers
+    may quote.
     """
 
     status: int

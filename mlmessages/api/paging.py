@@ -23,7 +23,8 @@ class PageWalk:
     as an anchor: a page that shows nothing of the walk so far means that rows moved to the left unseen (a message was
     hidden) or that a whole page of them arrived, and the walk starts over. It is over when a page is short, both of
     what was asked and of its own `paging.limit`, *and* its `total` says so; ``total`` alone and shortness alone each
-    lose rows on some server [observed]. Two pages in a row that show nothing behind the furthest row end it too.
+    lose rows on some server [observed: integrators]. Two pages in a row that show nothing behind the furthest row end
+    it too.
 
     Where messages arrive, a page can show known rows alone, and says nothing of the end. If `total` has not grown by as
     many, it starts over, too: from the top, arrivals are seen, and a server that repeats itself is found out.

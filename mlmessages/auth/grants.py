@@ -26,7 +26,8 @@ _SHORT_LIFE: Final = timedelta(hours=3)
 _LONGEST_LIFE: Final = timedelta(days=366)
 _SHORTEST_LIFE: Final = timedelta(minutes=1)  # a shorter one would make every call refresh
 
-# A refresh token lives 6 months, and not longer than 4 months after the application was last used [documented].
+# A refresh token lives 6 months, and not longer than 4 months after the application was last used
+# [documented: authorisation].
 _LIFE_OF_REFRESH: Final = timedelta(days=180)
 _IDLENESS: Final = timedelta(days=120)
 NOTICE: Final = timedelta(days=30)

@@ -20,7 +20,7 @@ from ..files import PendingFile
 from ..http.pipeline import Pipeline
 from ..models import Attachment
 
-_LONGEST_NAME: Final = 200  # documented
+_LONGEST_NAME: Final = 200  # [documented: attachments]
 _CHUNK: Final = 128 * 1024
 
 # By the end of the name. Domestic sites document four types, Global Selling the rest too.

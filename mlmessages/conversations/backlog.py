@@ -12,7 +12,7 @@ from attrs import define
 from ..errors import MessagesError, StillListed
 from ..models import Message, PackFailure, UnreadListing, UnreadPack
 
-LISTING_LAG: Final = 5.0  # seconds after which a listing that only lags has caught up [observed: up to 5]
+LISTING_LAG: Final = 5.0  # seconds after which a listing that only lags has caught up [observed: integrators]
 _MOST_UNKNOWN_MARKS: Final = 5
 _MOST_REOPENINGS: Final = 10  # of a pack whose count keeps changing although nothing new is shown
 _SEPARATOR: Final = "\0"

@@ -30,11 +30,11 @@ from .reader import Reader
 _log: Final = logging.getLogger("mlmessages")
 
 _LIMIT: Final = 50
-_SHORTEST_CAP: Final = 350  # documented, for domestic sites and for the action guide, where nothing else is said
+_SHORTEST_CAP: Final = 350  # where the server says nothing else [documented: messages, reasons]
 _ECHO: Final = 8  # letters and digits of a message, in what a server says: less is a coincidence
 _SHORTEST_ECHO: Final = 4  # of a message that is no longer
 
-# Whom to write to where Mercado Libre's agent speaks for the buyer and has not written yet [documented].
+# Whom to write to where Mercado Libre's agent speaks for the buyer and has not written yet [documented: agents].
 _AGENTS: Final = {
     "MLC": "3020819166",
     "MCO": "3037204123",
@@ -86,7 +86,7 @@ class Writer:
         recipient = None if to is None else check_id("to", to)
         files = _files(attachments)
         if not text.strip() and not (files and self._endpoints.domestic):
-            raise ValueError("there is no text")  # documented for Global Selling: "Text is required"
+            raise ValueError("there is no text")  # "Text is required" [documented: messages] of Global Selling
         async with self._turn(pack):
             thread = await self._before(pack, addressed=recipient is not None)
             if thread.status is not None and thread.status.blocked:
@@ -119,7 +119,7 @@ class Writer:
         """Whoever wrote last on the other side; else the agent who speaks for them; else nobody.
 
         To the buyer of a conversation that an agent handles, the server takes a message and delivers it to nobody
-        [observed].
+        [observed: integrators].
         """
         for message in newest_first(thread.messages):
             if message.sender_id is not None and not message.is_from(self._reader.seller_id):
@@ -243,7 +243,7 @@ class Writer:
         """The newest part of a conversation, up to where it is known whom to write to.
 
         `addressed`: that is known. Then a conversation that cannot be read (as those that nobody has begun on some
-        servers [observed]) is no obstacle.
+        servers [observed: integrators]) is no obstacle.
         """
         thread = _Thread()
         seeks = self._endpoints.domestic and not addressed
@@ -361,7 +361,7 @@ def _word(said: str | None) -> str | None:
 
 
 def _is_refusal(error: APIError) -> bool:
-    """True for the one 5xx that is documented as a refusal: a promised delivery in the past."""
+    """True for the one 5xx that is a refusal: a promised delivery in the past [documented: reasons]."""
     return "delivery date is before" in (error.message or "")
 
 

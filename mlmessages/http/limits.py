@@ -256,7 +256,7 @@ class Limits:
     """How fast: the request budget of one application, shared by every client that is given this object.
 
     - `reads`, `writes`: how many GETs, and how many other requests, may start in any `period` seconds, as the server
-      counts them. 500 each in 60 s is documented; whether per application or per seller is unknown.
+      counts them. 500 each in 60 s [documented: limits]; whether per application or per seller is unknown.
     - `concurrency`: how many requests are in flight at most.
     - `per_second`: how many start in a second, evenly spread; None: no such limit.
 

@@ -41,7 +41,7 @@ from .undelivered import NewMessages, Undelivered
 
 T = TypeVar("T")
 _log: Final = logging.getLogger("mlmessages")
-# Seconds between two tries at a 404: a pack may be listed before it can be read [observed of messages].
+# Seconds between two tries at a 404: a pack may be listed before it can be read [observed: integrators].
 _LISTED_TOO_EARLY: Final = 5.0
 _FIRST_PARKING: Final = 3600.0  # seconds; doubled each time
 _LONGEST_PARKING: Final = 24 * 3600.0

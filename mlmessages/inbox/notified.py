@@ -216,7 +216,7 @@ class MissingMessageCheck:
             self._changed()
 
     async def _again(self, id_: str, check: _Check, error: MessagesError) -> None:
-        """Look again later, a few times: a message may appear after its notification [documented], or never."""
+        """Look again later, a few times: a message may be later than its notification [documented: messages]."""
         check.tries += 1
         parked = check.tries >= _TRIES
         wait = _wait_after(check.tries)

@@ -1,7 +1,7 @@
 """What a posted notification is worth, whatever framework took the post: `Receiver`.
 
-Posts are not signed [documented nowhere], so the path is the secret, and nothing that a post says is believed: it is
-written down, and what it names is asked for with the seller's own token. Sender addresses are not looked at: the
+Posts are not signed [documented: notifications], so the path is the secret, and nothing that a post says is believed:
+it is written down, and what it names is asked for with the seller's own token. Sender addresses are not looked at: the
 published list changes, and anybody can write headers such as X-Forwarded-For.
 """
 
@@ -94,7 +94,7 @@ class Receiver:
     - `application_id`: posts that name another one are refused.
     - `prefix`: the path in front of the secret.
     - `answer_within`: seconds; Mercado Libre gives an answer 500 ms, and switches the topic off for those that are
-      late [documented].
+      late [documented: notifications].
 
     Whatever is refused or left out is told in a warning, one of a kind in five minutes.
     """
@@ -162,7 +162,7 @@ class Receiver:
                 f" that of {self._application_id}: check --app-id (application_id)",
             )
         # 200 also for what is not for this service: one address gets every topic and every seller of an application,
-        # and one that refuses is switched off [documented].
+        # and one that refuses is switched off [documented: notifications].
         if notification.topic not in TOPICS:
             return self._ignore(
                 "topic",

@@ -32,9 +32,8 @@ _log: Final = logging.getLogger("mlmessages")
 _PACE: Final = 5.0  # seconds between two listings
 _PACE_STALLED: Final = 60.0  # where parked packs fill the listing
 _LONGEST_SILENCE: Final = 60.0  # seconds without a request after errors that pass
-_MISSED_EVERY: Final = (
-    3600.0  # a notification is listed as missed when its repetitions are over, an hour later [documented]
-)
+# A notification is listed as missed when its repetitions are over, an hour later [documented: notifications].
+_MISSED_EVERY: Final = 3600.0
 _BEHIND: Final = 300.0  # seconds of uninterrupted work that are worth a warning
 # Errors that pass by themselves: the service goes on. A refusal of the listing or of the token does not.
 _PASSING: Final = (TransportError, RateLimited, ServerError, DecodeError)

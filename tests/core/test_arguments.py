@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlmessages.api.arguments import check_base_url, check_id, check_int, check_message_id, check_seconds, describe
+from mlmessages.api.arguments import (
+    check_base_url,
+    check_id,
+    check_int,
+    check_message_id,
+    check_proxy_url,
+    check_seconds,
+    describe,
+)
 
 
 class Pack(enum.IntEnum):
@@ -288,6 +296,38 @@ def test_what_is_no_base_url_is_refused(value: Any) -> None:
         check_base_url(value)
     assert len(str(caught.value)) < 120
     assert "user:word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", ["http://proxy.example:3128", "https://user:word@proxy.example", "http://[::1]:3128", "http://127.0.0.1"]
+)
+def test_a_proxy_is_an_http_url_with_a_password_perhaps(value: str) -> None:
+    """http and https, any host, with user and password or without: it comes back as it is."""
+    assert check_proxy_url(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "proxy.example:3128",
+        "socks5://proxy.example",
+        "http://",
+        "http://user:canary@",
+        "http://user:canary@[::1].evil.example",
+        "http://proxy.example:port",
+        "http://próxy.example",
+        "http://proxy.example\n",
+        None,
+        5,
+    ],
+    ids=repr,
+)
+def test_what_is_no_proxy_is_refused_without_its_password(value: Any) -> None:
+    """Anything else is a `ValueError` that quotes nothing of it."""
+    with pytest.raises(ValueError, match="^proxy must be ") as caught:
+        check_proxy_url(value)
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
