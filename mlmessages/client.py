@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 import aiohttp
 
-from .api.arguments import check_base_url, check_id, check_int, check_proxy_url, check_seconds, check_topic
+from .api.arguments import check_base_url, check_id, check_int, check_topic
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
 from .api.outcomes import SETTLE_TIME
@@ -85,8 +85,8 @@ class MessagesClient:
             raise ValueError("on_event must be callable")
         if proxy is not None and session is not None:
             raise ValueError("proxy is for the client's own session: give the lent one its proxy")
-        through = None if proxy is None else Secret(proxy_url(proxy))
-        transport = Transport(check_base_url(base_url), session, seconds("timeout", timeout), through)
+        through = None if proxy is None else Secret(check_proxy_url(proxy))
+        transport = Transport(check_base_url(base_url), session, check_seconds("timeout", timeout), through)
         self._pipeline = Pipeline(transport, auth, limits or Limits(), retry or Retry(), Events(on_event))
         endpoints = Endpoints(routes(api), seller)
         self._reader = Reader(self._pipeline, endpoints, seller)

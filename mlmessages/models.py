@@ -20,6 +20,7 @@ __all__ = [
     "Conversation",
     "ConversationStatus",
     "DrainReport",
+    "FleetReport",
     "InboxReport",
     "Message",
     "MessagePage",

@@ -9,7 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from attrs import field, frozen
 
 T_co = TypeVar("T_co", covariant=True)
-MOST_FILE_BYTES: Final = 25 * 1024 * 1024  # of an attachment [documented: 25 MB]
+MOST_FILE_BYTES: Final = 25 * 1024 * 1024  # of an attachment [documented: attachments]
 
 
 class Effect(enum.Enum):

@@ -13,8 +13,7 @@ from weakref import WeakKeyDictionary
 
 from attrs import evolve
 
-from ..api.arguments import check_base_url
-from ..api.arguments import describe
+from ..api.arguments import check_base_url, describe
 from ..api.outcomes import SETTLE_TIME
 from ..errors import AuthError, MessagesError, NotSent, RateLimited
 from ..failpoints import failpoint

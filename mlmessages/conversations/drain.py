@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from attrs import define
 
-from ..api.arguments import check_int, check_seconds
+from ..api.arguments import check_int
 from ..api.outcomes import Outcome, outcome
 from ..api.paging import UpToKnown, newest_first
 from ..errors import AnswerLost, MessagesError
@@ -87,7 +87,7 @@ class Drain(SingleConsumer[Conversation]):
         self._conversations = self._messages = 0
         self._unseen: tuple[Conversation, ...] = ()
         self._loop = DrainLoop(
-            Backlog(seconds("settle_time", settle_time, zero=True)),
+            Backlog(check_seconds("settle_time", settle_time, zero=True)),
             list_unread=lambda: reader.unread(count=self._listing_count),
             read=self._read,
             on_read=self._on_read,

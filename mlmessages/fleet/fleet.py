@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import aiohttp
 
-from ..api.arguments import check_id, check_int, describe, check_seconds
+from ..api.arguments import check_id, check_int, check_seconds, describe
 from ..api.endpoints import Routes
 from ..auth.oauth import OAuthToken
 from ..auth.source import Secret

@@ -19,6 +19,7 @@ from mlmessages.models import (
     Conversation,
     ConversationStatus,
     DrainReport,
+    FleetReport,
     InboxReport,
     Message,
     MessagePage,
@@ -55,6 +56,7 @@ EXAMPLES: list[Any] = [
     PackFailure("1", GONE),
     DrainReport(1, 2, 3, 4, 0, (PackFailure("1", GONE),)),
     InboxReport(1, 2, 3, 4, 5, 1, NOON, (PackFailure("1", GONE),)),
+    FleetReport(("9",), 1, 2, 3, 4, 5, 1, 0, (("8", "its tokens are dead"),)),
     Token("APP_USR-1", "TG-1", NOON, NOON, "9"),
 ]
 named = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
@@ -150,6 +152,7 @@ def test_the_fields_of_the_models() -> None:
         "Reasons": "pack_id options plain_send",
         "PackFailure": "pack_id error",
         "DrainReport": "conversations messages listings requests waiting set_aside unseen in_doubt",
+        "FleetReport": "sellers conversations messages listings requests owed waiting parked stopped",
         "Token": "access_token refresh_token expires_at issued_at user_id refresh_issued_at refresh_sent_at refresh_refused_at",
     }
 
