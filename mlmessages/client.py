@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 import aiohttp
 
-from .api.arguments import check_base_url, check_id, check_int, check_topic
+from .api.arguments import check_base_url, check_id, check_int, check_proxy_url, check_seconds, check_topic
 from .api.endpoints import Endpoints, Routes, routes
 from .api.notifications import Notification
 from .api.outcomes import SETTLE_TIME

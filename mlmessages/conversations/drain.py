@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from attrs import define
 
-from ..api.arguments import check_int
+from ..api.arguments import check_int, check_seconds
 from ..api.outcomes import Outcome, outcome
 from ..api.paging import UpToKnown, newest_first
 from ..errors import AnswerLost, MessagesError

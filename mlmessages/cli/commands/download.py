@@ -73,11 +73,11 @@ class _Saving:
                         await self._save(client, attachment)
 
     async def _save(self, client: MessagesClient, attachment: Attachment) -> None:
-        from ...api.arguments import attachment_id
+        from ...api.arguments import check_attachment_id
         from ...errors import APIError, TransportError
 
         try:
-            attachment_id(attachment.filename)
+            check_attachment_id(attachment.filename)
         except ValueError as error:  # a name with a path in it, for example
             self._failed("a file", str(error))
             return

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from ...api.arguments import base_url
+from ...api.arguments import check_base_url
 from ...api.calls import Call
 from ...api.refusals import check
 from ...api.scalars import http_date
@@ -88,7 +88,7 @@ def _ahead(headers: Mapping[str, str], now: float) -> float | None:
 async def asking(settings: Settings, source: TokenSource) -> AsyncIterator[Asker]:
     """Open a way to the API for as long as the context lasts."""
     proxy = None if settings.proxy is None else Secret(settings.proxy)
-    transport = Transport(base_url(settings.base_url), None, _TIMEOUT, proxy)
+    transport = Transport(check_base_url(settings.base_url), None, _TIMEOUT, proxy)
     await transport.open()
     bind, unbind = getattr(source, "bind", None), getattr(source, "unbind", None)
     try:
