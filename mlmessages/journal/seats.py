@@ -164,7 +164,8 @@ class Worker:
         if holding is not None and holding.seat == seat:
             del self._held[seat.seller_id]
         # After all that was written for this seat before.
-        await self.engine.write(seat, lambda store, _: store.release(self.id, seat), decision=False)
+        with suppress(LeaseLost):
+            await self.engine.write(seat, lambda store, _: store.release(self.id, seat), decision=True)
         self._tell("released", seat)
 
     async def stop_seller(self, seat: Seat, reason: str) -> float:

@@ -80,6 +80,9 @@ class Connection:
         connection, pipeline, self._pipeline = self._connection, self._pipeline, None
         if connection is None:
             return
+        if connection.closed:
+            self.close()
+            return
         try:
             if pipeline is not None:
                 with suppress(sql_errors.Error):

@@ -18,7 +18,8 @@ class Proxy:
         self._lines: list[socket.socket] = []
         self._over = False
         self.heal()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def silence(self, *ways: str) -> None:
         """What is sent `up` to the server, or `down` from it, stays here; the lines stay open."""
@@ -41,8 +42,11 @@ class Proxy:
         """End it."""
         self._over = True
         self.heal()
-        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
         self._listener.close()
+        self.cut()
 
     def _accept(self) -> None:
         while not self._over:
@@ -52,8 +56,15 @@ class Proxy:
             except OSError:
                 continue
             self._lines += [client, server]
-            for source, sink, way in ((client, server, "up"), (server, client, "down")):
-                threading.Thread(target=self._pass, args=(source, sink, way), daemon=True).start()
+            threading.Thread(target=self._join, args=(client, server), daemon=True).start()
+
+    def _join(self, client: socket.socket, server: socket.socket) -> None:
+        other = threading.Thread(target=self._pass, args=(server, client, "down"), daemon=True)
+        other.start()
+        self._pass(client, server, "up")
+        other.join()
+        client.close()
+        server.close()
 
     def _pass(self, source: socket.socket, sink: socket.socket, way: str) -> None:
         with suppress(OSError):

@@ -1,0 +1,160 @@
+"""The connection breaks, the server dies, the network falls silent: a crash of the seats, and facts that are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from cases import case
+from mlmessages.errors import JournalError, LeaseLost
+from mlmessages.journal.journal import Journal
+from mlmessages.journal.seats import SeatChange
+from mlmessages.journal.store import Disconnected, StoredMessage
+from mlmessages.postgres.database import Database
+from postgres.proxy import Proxy
+from postgres.server import Server
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Server]:
+    """A server that may be killed, and started again."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def schema() -> str:
+    """A schema of the test's own."""
+    return f"test_{next(_numbers)}"
+
+
+@pytest.fixture
+def proxy(own_server: Server) -> Iterator[Proxy]:
+    """A network in front of it."""
+    made = Proxy(own_server.port)
+    yield made
+    made.close()
+
+
+def message(id_: str) -> StoredMessage:
+    return StoredMessage(id_, b"{}", True)
+
+
+@case("Q2")
+async def test_a_server_that_is_killed_is_a_crash_of_the_seats_and_facts_are_kept(
+    own_server: Server, schema: str
+) -> None:
+    """SIGKILL: what was acknowledged is there after recovery; decisions of before fail; an acknowledgement that was
+    under way is said again; the seat is given back, and can be taken anew.
+    """
+    told: list[SeatChange] = []
+    async with Database(own_server.url("postgres"), key=None, schema=schema, lease=5.0) as database:
+        database.worker.listen(told.append)
+        journal = Journal(database.place("7", 120.0))
+        await journal.open()
+        await journal.listed([(p, 1, None) for p in "123"], None)
+        await journal.claim("1")
+        await journal.read("1", [message("a"), message("b")], None)
+        await journal.claim("2")
+        own_server.kill()
+        with pytest.raises(JournalError):
+            await journal.claim("3")
+        with pytest.raises(LeaseLost):
+            journal.check()
+        late = [
+            asyncio.create_task(journal.acknowledge("1", ["a"])),
+            asyncio.create_task(journal.read("2", [message("c")], None)),
+        ]
+        with pytest.raises(JournalError, match="open the inbox again"):
+            await journal.claim("3")
+        own_server.start()
+        await asyncio.gather(*late)
+        with pytest.raises(JournalError, match="open the inbox again"):
+            await journal.claim("3")
+        await journal.close()
+        lost = asyncio.Event()
+        database.worker.listen(lambda change: lost.set() if change.what == "lost" else None)
+        if "lost" not in [change.what for change in told]:
+            await lost.wait()
+        again = Journal(database.place("7", 120.0))
+        while True:
+            try:
+                await again.open()
+                break
+            except JournalError:
+                await asyncio.sleep(0)
+        rows = {row.pack_id: (row.state, row.outcome_unknown) for row in await again.rows()}
+        # Done, if its answer was stored before the seat was given back.
+        assert rows.get("2", ("open", True)) == ("open", True)
+        assert rows["3"][0] in ("open", "issued")
+        assert await again.undelivered() == ["1", "2"]
+        assert [entry.id for entry in (await again.entries("1"))[0]] == ["b"]
+        await again.close()
+
+
+@case("Q2")
+@pytest.mark.parametrize("ways", [("up", "down"), ("up",), ("down",)], ids="+".join)
+async def test_a_silent_network_is_cut(
+    ways: tuple[str, ...], own_server: Server, proxy: Proxy, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing answers, and nothing says that the line is dead: the call is cut off after its patience, decisions fail,
+    and when the network is back everything goes on.
+    """
+    monkeypatch.setattr("mlmessages.postgres.connection.Connection.patience", 0.5)
+    url = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres?connect_timeout=2"
+    async with Database(url, key=None, schema=schema, lease=600.0) as database:
+        journal = Journal(database.place("7", 120.0))
+        await journal.open()
+        await journal.listed([("1", 1, None)], None)
+        proxy.silence(*ways)
+        with pytest.raises(Disconnected, match="whether the last commit was executed is unknown"):
+            await journal.claim("1")
+        with pytest.raises(LeaseLost):
+            journal.check()
+        late = asyncio.create_task(journal.read("1", [message("a")], None))
+        with pytest.raises(Disconnected):
+            await database.statements.run(("SELECT 1", {}))
+        proxy.heal()
+        assert (await late).fresh in (["a"], [])
+        await database.check()
+        await journal.close()
+        await database.worker.beat()
+        again = Journal(database.place("7", 120.0))
+        await again.open()
+        assert await again.undelivered() == ["1"]
+        await again.close()
+
+
+@case("Q2")
+async def test_a_line_that_is_cut_is_made_again(own_server: Server, proxy: Proxy, schema: str) -> None:
+    """By the next call; what was decided before is to be read anew."""
+    url = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
+    async with Database(url, key=None, schema=schema, lease=600.0) as database:
+        await database.check()
+        proxy.cut()
+        with pytest.raises(Disconnected):
+            await database.check()
+        await database.check()
+        with pytest.raises(JournalError):
+            await database.worker.beat()
+        await database.worker.beat()
+        assert await database.journals.claim_duty("any", 60.0)
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_gone(own_server: Server, schema: str) -> None:
+    """Facts that could not be written are told to those who wait for them."""
+    async with Database(own_server.url("postgres"), key=None, schema=schema, lease=600.0) as database:
+        journal = Journal(database.place("7", 120.0))
+        await journal.open()
+        own_server.kill()
+        late = asyncio.create_task(journal.acknowledge("1", ["a"]))
+        await asyncio.sleep(0)
+    with pytest.raises(JournalError):
+        await late
+    own_server.start()
