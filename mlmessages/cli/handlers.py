@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,6 +16,7 @@ import click
 
 from . import command_line, json_lines
 from .settings import SECRETS
+from .terminal import note
 
 if TYPE_CHECKING:
     from ..inbox.drain import Delivery
@@ -27,6 +29,16 @@ _NEW_GROUP: Final = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Window
 
 class NotTaken(Exception):
     """The command, or the server behind the URL, did not acknowledge a delivery: it comes again."""
+
+
+def print_traceback(error: BaseException, delivery: Delivery) -> None:
+    """Print where handing over failed, without the error's text and without locals: both may quote a buyer."""
+    if isinstance(error, NotTaken):
+        return
+    note(f"Pack {delivery.pack_id}: {type(error).__name__}, raised at")
+    for frame in traceback.format_tb(error.__traceback__):
+        for line in frame.splitlines():
+            note(line)
 
 
 def to_command(command: str, timeout: float, passed_on: Collection[str] = ()) -> Callable[[], HandlerContext]:

@@ -76,10 +76,11 @@ def failure(value: PackFailure, seller_id: str) -> dict[str, object]:
 
 
 def schema(command: str) -> object:
-    """Return the JSON schema of the lines of `command`."""
-    text = files(__package__).joinpath("lines.schema.json").read_text("utf-8")
-    whole = json.loads(text)
-    return {"$schema": whole["$schema"], "title": f"A line of mlmessages {command}", **whole["$defs"][command]}
+    """Return the JSON schema of the lines of `command`, one of several where its options decide."""
+    whole = json.loads(files(__package__).joinpath("lines.schema.json").read_text("utf-8"))
+    kinds = [name for name in whole["$defs"] if name.partition(" ")[0] == command]
+    found = [{"title": f"mlmessages {name}", **whole["$defs"][name]} for name in kinds]
+    return {"$schema": whole["$schema"], **(found[0] if len(found) == 1 else {"oneOf": found})}
 
 
 def schema_option(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

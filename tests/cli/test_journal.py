@@ -183,12 +183,14 @@ def spoil(journal: Path, statement: str, *values: object) -> None:
         ("UPDATE pack SET state = 'parked', error = ?", ['["NotFound", "\x1b[2J", {"status": 404}]']),
         ("UPDATE pack SET state = 'open', not_before = ?", [1e300]),
         ("UPDATE pack SET state = 'parked', not_before = ?", [-1e300]),
+        ("UPDATE pack SET state = 'open', not_before = ?", ["x"]),
+        ("UPDATE pack SET state = 'parked', not_before = ?", [b"\x1b"]),
         ("UPDATE pack SET state = 'open', id = ?", [b"\x1b"]),
         ("UPDATE pack SET state = 'parked', attempts = ?", ["\x1b[2J"]),
         ("UPDATE pack SET state = 'parked', error = ?", ["[" * 100_000]),
         ("UPDATE body SET pack = ?", ["\x1b[2J"]),
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_a_hostile_journal_does_nothing_to_the_terminal(
     serve: Serve, tmp_path: Path, statement: str, values: list[object], more: list[str]

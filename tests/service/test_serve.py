@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import json
 import signal
@@ -11,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ import pytest
 from click.testing import CliRunner
 
 from cases import case
+from mlmessages import Delivery, Inbox
 from mlmessages.cli.app import cli
-from mlmessages.testing import Sandbox, Server, serve_in_thread
+from mlmessages.cli.handlers import NotTaken, print_traceback
+from mlmessages.testing import Message, Pack, Sandbox, Server, serve_in_thread
 from needs import needs
 from service.programs import APPEND, SECRET, TOKEN, environment, serving, until
+from worlds import client_of
 
 
 @pytest.fixture
@@ -161,6 +165,46 @@ def test_misuse_is_told_in_a_line(
     assert found.exit_code == 2, found.output
     assert said in found.output
     assert server.sandbox.log == []
+
+
+@case("R10")
+def test_plain_http_to_another_machine_has_to_be_asked_for(server: Server, tmp_path: Path) -> None:
+    """A private network may be safe, which nobody but its owner knows."""
+    args = ["serve", "--journal", str(tmp_path / "j.db"), "--forward", "http://192.0.2.1:8000/x"]
+    env = {**environment(server), "MLMESSAGES_APP_ID": ""}
+    refused = CliRunner().invoke(cli, args, env=env)
+    assert (refused.exit_code, "--forward: the URL must be an https" in refused.output) == (2, True)
+    taken = CliRunner().invoke(cli, [*args, "--plain-http"], env=env)
+    assert (taken.exit_code, "MLMESSAGES_APP_ID is missing" in taken.output) == (2, True)
+    odd = CliRunner().invoke(cli, [*args[:-1], "http://u:p@192.0.2.1/x", "--plain-http"], env=env)
+    assert (odd.exit_code, "--forward" in odd.output) == (2, True)
+
+
+@case("R11")
+async def test_debug_shows_where_and_not_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The traceback of a handler without the error's text, which may quote a buyer; a refusal has none."""
+
+    def on_error(error: BaseException, delivery: Delivery) -> None:
+        print_traceback(NotTaken("status 500"), delivery)
+        print_traceback(error, delivery)
+        failed.set()
+
+    async def handler(delivery: Delivery) -> None:
+        raise LookupError(f"CANARY: {delivery.messages[0].text}")
+
+    failed = asyncio.Event()
+    sandbox = Sandbox(packs=[Pack("11", messages=[Message("CANARY of a buyer")])])
+    async with client_of(sandbox) as client, Inbox(client, tmp_path / "j.db") as inbox:
+        running = asyncio.create_task(inbox.run(handler, on_error=on_error))
+        await failed.wait()
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    said = capsys.readouterr().err
+    assert "Pack 11: LookupError, raised at" in said
+    assert "in handler" in said
+    assert "NotTaken" not in said
+    assert "CANARY of" not in said
 
 
 def test_a_port_that_is_taken_is_told_in_a_line(server: Server, tmp_path: Path) -> None:

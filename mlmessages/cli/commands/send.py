@@ -32,9 +32,19 @@ if TYPE_CHECKING:
     help="A file to send with it; up to 25 times.",
 )
 @click.option("--site-id", metavar="SITE", help="The site of the sale, such as MLM: needed with --attach.")
+@click.option(
+    "--any-type", is_flag=True, help="Attach files of types that the site does not document too, such as .xml."
+)
 @with_settings
 def send(
-    settings: Settings, *, pack: str, text: str, to: str | None, files: tuple[Path, ...], site_id: str | None
+    settings: Settings,
+    *,
+    pack: str,
+    text: str,
+    to: str | None,
+    files: tuple[Path, ...],
+    site_id: str | None,
+    any_type: bool,
 ) -> None:
     """Send TEXT to the other side of the conversation PACK; - reads it from standard input.
 
@@ -44,7 +54,7 @@ def send(
     if files and site_id is None:
         raise click.UsageError("--attach needs --site-id, the site of the sale, such as MLM.")
     text = from_stdin() if text == "-" else text
-    sending = _Sending(pack, text, to, files, site_id or "")
+    sending = _Sending(pack, text, to, files, site_id or "", any_type=any_type)
     try:
         sent = run(sending.run(settings.client()))
     except ValueError as error:
@@ -62,17 +72,22 @@ def send(
 class _Sending:
     """A reply on its way, and how far it is."""
 
-    def __init__(self, pack: str, text: str, to: str | None, files: tuple[Path, ...], site_id: str) -> None:
+    def __init__(
+        self, pack: str, text: str, to: str | None, files: tuple[Path, ...], site_id: str, *, any_type: bool
+    ) -> None:
         self._pack = pack
         self._text = text
         self._to = to
         self._files = files
         self._site_id = site_id
+        self._any_type = any_type
         self._left = False
 
     async def run(self, client: MessagesClient) -> Message:
         async with client:
-            ids = [await client.upload(file, site_id=self._site_id) for file in self._files]
+            ids = [
+                await client.upload(file, site_id=self._site_id, check_type=not self._any_type) for file in self._files
+            ]
             self._left = True
             return await client.send(self._pack, self._text, to=self._to, attachments=ids)
 

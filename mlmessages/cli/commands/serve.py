@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from .. import json_lines, options
-from ..handlers import HandlerContext, NotTaken, to_command, to_url
+from ..handlers import HandlerContext, NotTaken, print_traceback, to_command, to_url
 from ..interruptible import run
 from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, check_folder, patience
 from ..terminal import counted, not_opened, note
@@ -178,20 +177,10 @@ async def _serve(
             note(f"Notifications are taken at {root}/notifications/SECRET (of {NOTIFICATION_SECRET}).")
         note(f"Serving seller {inbox.seller_id}; Ctrl-C ends it.")
         try:
-            on_error = _print_traceback if debug else None
+            on_error = print_traceback if debug else None
             await inbox.run(tell_refusals, interval=interval, app_id=app_id, on_error=on_error)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-
-
-def _print_traceback(error: BaseException, delivery: Delivery) -> None:
-    """Print where a handler failed, without the text of the error: it may quote a buyer. Locals are never shown."""
-    if isinstance(error, NotTaken):
-        return
-    note(f"Pack {delivery.pack_id}: {type(error).__name__}, raised at")
-    for frame in traceback.format_tb(error.__traceback__):
-        for each in frame.splitlines():
-            note(each)
 
 
 def _from_environment(parameter: str) -> bool:
