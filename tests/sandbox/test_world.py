@@ -284,3 +284,51 @@ def test_a_token_can_be_rotated_and_a_pack_refused(in_memory):
 
 def test_a_hundred_thousand_conversations_can_be_made():
     assert Sandbox(100_000).unread == 100_000
+
+
+def test_a_listener_hears_of_arrivals_and_reads_until_it_is_taken_away(in_memory):
+    sandbox = Sandbox(2)
+    first, second = sandbox.pack_ids()
+    heard = []
+
+    def listener(action, message_id):
+        heard.append((action, message_id))
+
+    sandbox.listen(listener)
+    new = sandbox.send(first)
+    sandbox.read_elsewhere(first)
+    assert heard[0] == ("created", new)
+    assert heard[1:]
+    assert {action for action, _ in heard[1:]} == {"read"}
+    sandbox.unlisten(listener)
+    sandbox.send(second)
+    assert len(heard) == 3
+    begun = sandbox.add_pack()
+    assert begun not in (first, second)
+
+
+def test_what_is_not_there_is_told_by_name():
+    sandbox = Sandbox(1)
+    for call in (sandbox.send, sandbox.read_elsewhere, sandbox.content_of):
+        with pytest.raises(LookupError, match="77"):
+            call("77")
+
+
+def test_two_conversations_or_messages_of_one_id_are_refused():
+    with pytest.raises(ValueError, match="pack 5 is there twice"):
+        Sandbox([Pack(5), Pack("5")])
+    with pytest.raises(ValueError, match="message aa is there twice"):
+        Sandbox([Pack(messages=[Message(overrides={"id": "aa"})] * 2)])
+
+
+def test_a_request_is_followed_when_its_status_goes_out(in_memory):
+    sandbox = Sandbox(1)
+    followed = []
+    sandbox.follow(lambda entry: followed.append((entry.kind, entry.status, len(entry.ids))))
+
+    async def scenario(ask):
+        await ask.listing()
+        await ask.pack(sandbox.pack_ids()[0])
+
+    in_memory(sandbox, scenario)
+    assert followed == [("listing", 200, 0), ("mark", 200, 1)]
