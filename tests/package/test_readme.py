@@ -62,6 +62,7 @@ def test_a_block_of_the_readme_runs(block: str, sandbox_as_default: Server) -> N
     asyncio.run(run())
 
 
+@pytest.mark.mlmessages_sandbox(packs=2500)
 def test_the_ten_lines_do_the_main_job(sandbox_as_default: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """They print every unread message of 2,500 conversations, and leave none unread."""
     sandbox = sandbox_as_default.sandbox
