@@ -14,7 +14,7 @@ from mlmessages import Drain, Limits, MessagesClient, Retry
 from mlmessages.errors import MessagesError
 from mlmessages.testing import virtual_run
 
-from .server import SELLER, Habits, Row, Server
+from .server import SELLER, Habits, Order, Row, Server, Total
 from .wire import Reply, Wire
 
 SETTLE = 120.0
@@ -214,7 +214,8 @@ def now() -> float:
 
 def world_of(rng: random.Random) -> World:
     """A world: half of them in fair weather, where only the order of events is hostile."""
-    order, total = rng.choice(["newest", "newest", "oldest"]), rng.choice(["true", "true", "true", None])
+    order: Order = rng.choice(["newest", "newest", "oldest"])
+    total: Total = rng.choice(["true", "true", "true", None])
     # Where the oldest come first and nothing is counted, nothing gives away that a replica is behind.
     lag = rng.choice([0.0, 0.0, 0.0, 2.0]) if total or order == "newest" else 0.0
     habits = Habits(

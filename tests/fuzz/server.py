@@ -19,6 +19,9 @@ BEGINNING = 1_764_158_400.0
 
 SELLER = "700100200"
 
+Order = Literal["newest", "oldest"]
+Total = Literal["true", "page"] | None
+
 
 @define(eq=False)
 class Row:
@@ -45,9 +48,9 @@ class Habits:
     message was marked. `lag`: how far a replica is behind, and `stale`: the share of unmarked reads that one answers.
     """
 
-    order: Literal["newest", "oldest"] = "newest"
+    order: Order = "newest"
     marks: Literal["pack", "page"] = "pack"
-    total: Literal["true", "page"] | None = "true"
+    total: Total = "true"
     size: int = 1000
     told: Literal["asked", "given"] | None = "given"
     shows_read: float = 0.0
