@@ -1,4 +1,4 @@
-"""Walking the pages of a conversation, as a pure object: where to ask next, what is new, when it is over."""
+"""Walk the pages of a conversation, as a pure object: where to ask next, what is new, when it is over."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class PageWalk:
     many, it starts over, too: from the top, arrivals are seen, and a server that repeats itself is found out.
 
     A page whose `total` is below an earlier one, although not so many rows were shown yet, comes from a replica that is
-    behind, or a message was hidden: it is asked for again some seconds later (`wait`), three times. A `total` that the
-    rows contradict is not believed from then on.
+    behind, or a message was hidden: it is asked for again after `wait` seconds, three times. No walk ends while the
+    `total` of its page is beyond its reach; but a `total` that the rows contradict is not believed from then on.
 
-    `marked`: the first page is the answer to a marking request, and what it counted must be shown: such a walk fails
-    where it stays below that. The next one begins with a mark of its own.
+    `marked`: the first page is the answer to a marking request, and as many messages as that counted must be shown, or
+    where it counts none, those that it showed itself. Where they are not, the walk starts over, and in the end fails.
     """
 
     __slots__ = (
@@ -75,9 +75,9 @@ class PageWalk:
         self._restarts = 0
         # Known rows in the place of others; how many were known, and counted, before it started over.
         self._doubted: tuple[list[str], int, int | None] | None = None
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.offset = 0
         self._visited: set[str] = set()  # by this attempt
         self._furthest: str | None = None  # the last row, and where it stands
@@ -86,7 +86,7 @@ class PageWalk:
         self._leapt = False  # the offset lies behind the furthest row, where arrivals should move it meanwhile
         self._total: int | None = None
         self._endings = 0  # pages in a row that show nothing behind the furthest row
-        self._fruitless = 0  # pages in a row without anything new, whyever
+        self._fruitless = 0  # pages in a row without anything new, for whatever reason
 
     @property
     def total(self) -> int | None:
@@ -94,7 +94,7 @@ class PageWalk:
         return self._total if self._believed else None
 
     def take(self, page: MessagePage) -> tuple[Message, ...]:
-        """Take the page asked for at `offset` in; what it shows that no page before it did.
+        """Take in the page asked for at `offset`, and return what it shows that no page before it did.
 
         Raises `DecodeError` where the conversation cannot be walked: it changes faster than it can be read, contradicts
         itself, or never ends.
@@ -124,7 +124,7 @@ class PageWalk:
         return fresh
 
     def expect(self, page: MessagePage) -> None:
-        """Take the answer to an earlier marking request in: the walk must show what it counted, or fail."""
+        """Take in the answer to a marking request that was sent before: the walk must show what it counted, or fail."""
         ids = frozenset(row.id for row in page.messages)
         shown, counted = self._top or (frozenset(), 0)
         total = page.paging.total
@@ -134,13 +134,13 @@ class PageWalk:
         self._most = max(self._most, total or 0)
 
     def _believable(self, total: int | None, rows: int) -> int | None:
-        """`total`, until rows have stood where it says that there are none."""
+        """Return `total`, until rows have stood where it says that there are none."""
         if total is not None and rows and self.offset + rows > total:
             self._believed = False
         return total if self._believed else None
 
     def _contradicts(self, total: int | None) -> bool:
-        """True if fewer messages are counted than before, and not so many were shown: ask again, a few times."""
+        """Return True, a few times, if fewer messages are counted than before, and not so many were shown."""
         if total is not None and len(self._seen) < self._most and total < self._most:
             self._contradictions += 1
             if self._contradictions <= len(_CATCHING_UP):
@@ -151,7 +151,7 @@ class PageWalk:
         return False
 
     def _falls_short(self) -> bool:
-        """True if less was shown than the marking answer counted or, without a count, than it showed itself."""
+        """Return True if less was shown than the marking answer counted or, without a count, than it showed itself."""
         if not self._marked or self._top is None:
             return False
         shown, counted = self._top
@@ -160,7 +160,7 @@ class PageWalk:
         return not shown <= self._visited
 
     def _moved(self, ids: list[str], total: int | None) -> bool:
-        """True if rows may have slipped past between the last page and this one."""
+        """Return True if rows may have slipped past between the last page and this one."""
         if self._anchored and (ids or self._leapt):
             return self._visited.isdisjoint(ids)
         shrank = total is not None and self._total is not None and total < self._total
@@ -198,7 +198,7 @@ class PageWalk:
         self._advance(len(ids), reach, arrived)
 
     def _has_grown(self) -> bool:
-        """True if it started over because known rows stood in the place of others, and found that some had arrived."""
+        """Return True if it started over because known rows stood in the place of others, and others had arrived."""
         return self._doubted is not None and self._doubted[1] < len(self._seen)
 
     def _count(self, page: MessagePage) -> None:
@@ -216,7 +216,7 @@ class PageWalk:
             self.offset += 1
 
     def _go_back(self, page: MessagePage) -> None:
-        """To the furthest row, if it leapt from there; else to the beginning."""
+        """Ask for the furthest row again, if the offset lies beyond it; else start over."""
         if self._leapt:  # fewer have arrived than before
             self._leapt = False
             self._count(page)
@@ -230,15 +230,15 @@ class PageWalk:
             raise _unwalkable(page, why)
         if self._marked:
             self.wait = _CATCHING_UP[self._restarts - 1]
-        self._begin()
+        self._reset()
 
 
 class UpToKnown:
     """Whether a page of a second reading leaves nothing new behind it, where the newest come first.
 
-    `known`: the ids that were shown before; `total`: what was counted then. A page that shows one of them ends the
-    arrivals. But moderation may have released a message that is older, behind it: then `total` has grown by more than
-    what was shown; and where nothing is counted, that cannot be excluded.
+    `known`: the ids that were shown before; `total`: how many of them were counted then. A page that shows one of them
+    ends the arrivals. But moderation may have released an older message, which stands behind it: then `total` has grown
+    by more than what was shown; and where nothing is counted, that cannot be excluded.
     """
 
     def __init__(self, known: Container[str], total: int | None) -> None:
@@ -247,7 +247,7 @@ class UpToKnown:
         self._new: set[str] = set()
 
     def __call__(self, page: MessagePage) -> bool:
-        """True if `page` is the last one to be read."""
+        """Return True if `page` is the last one that has to be read."""
         ids = [row.id for row in page.messages]
         new = {id_ for id_ in ids if id_ not in self._known}
         self._new |= new
@@ -263,7 +263,7 @@ def _unwalkable(page: MessagePage, why: str) -> DecodeError:
 
 
 def _dated(messages: Iterable[Message]) -> list[tuple[datetime, Message]]:
-    """Each message with the moment to sort it by; one without any date stays beside the one before it."""
+    """Return each message with the moment to sort it by; one without any date stays beside the one before it."""
     moment = datetime.max.replace(tzinfo=UTC)
     dated = []
     for message in messages:
@@ -273,18 +273,18 @@ def _dated(messages: Iterable[Message]) -> list[tuple[datetime, Message]]:
 
 
 def ascending(messages: Iterable[Message]) -> bool:
-    """True if the server sends the oldest first, which the documentation neither promises nor excludes."""
+    """Return True if the oldest are seen to come first, which the documentation neither promises nor excludes."""
     dated = _dated(messages)
     return len(dated) > 1 and dated[0][0] < dated[-1][0]
 
 
 def descending(messages: Sequence[Message]) -> bool:
-    """True if the newest are seen to come first: one message alone shows no order."""
+    """Return True if the newest are seen to come first: one message alone shows no order."""
     return ascending(messages[::-1])
 
 
 def newest_first(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """`messages` with the newest first; the server's own order decides between equal dates."""
+    """Return `messages` with the newest first; the server's own order decides between equal dates."""
     rows = tuple(messages)
     dates = [row.created for row in rows if row.created is not None]
     if len(dates) == len(rows) and all(map(ge, dates, dates[1:])):  # as nearly always

@@ -41,14 +41,14 @@ File = str | os.PathLike[str] | BinaryIO
 
 
 class Attachments:
-    """One seller's files."""
+    """Uploads and downloads the files of one seller."""
 
     def __init__(self, pipeline: Pipeline, endpoints: Endpoints) -> None:
         self._pipeline = pipeline
         self._endpoints = endpoints
 
     async def upload(self, file: File, *, filename: str | None, site: str, check_type: bool) -> str:
-        """See `MessagesClient.upload`."""
+        """Upload a file; see `MessagesClient.upload`."""
         site = check_site_id(site)
         name = _checked_name(_own_name(file) if filename is None else filename)
         content_type = self._type_of(name, checked=check_type)
@@ -87,7 +87,7 @@ class Attachments:
     async def download(
         self, attachment: Attachment | str, destination: str | os.PathLike[str], *, site: str | None, threat: bool
     ) -> Path:
-        """See `MessagesClient.download`."""
+        """Download an attachment; see `MessagesClient.download`."""
         if isinstance(attachment, Attachment):
             if attachment.potential_security_threat and not threat:
                 raise ValueError("the server warns that this file may be dangerous: `allow_threat=True` downloads it")
@@ -108,7 +108,7 @@ class Attachments:
 
 
 def _own_name(file: File) -> str:
-    """What a file is called, if it is called anything."""
+    """Return the name that a file has of its own; `ValueError` if it has none."""
     if isinstance(file, (str, os.PathLike)):
         return Path(file).name
     name = getattr(file, "name", None)
@@ -118,7 +118,7 @@ def _own_name(file: File) -> str:
 
 
 def _checked_name(name: object) -> str:
-    # A path would be the business of whoever downloads it; control characters would be a header's.
+    # A path could lead a receiver astray, and control characters could end a header.
     if (
         isinstance(name, str)
         and 0 < len(name) <= _LONGEST_NAME
@@ -147,7 +147,7 @@ def _opened(file: File) -> BinaryIO:
 
 
 def _size_of(file: BinaryIO) -> int:
-    """How much is left of `file`, from where it stands."""
+    """Return how many bytes `file` has from where it stands."""
     start = file.tell()
     end = file.seek(0, os.SEEK_END)
     file.seek(start)
@@ -155,7 +155,7 @@ def _size_of(file: BinaryIO) -> int:
 
 
 class _Form:
-    """A form with one field, the file: what a browser would send, in pieces."""
+    """A form with one field, the file, as a browser would send it, in pieces."""
 
     def __init__(self, file: BinaryIO, size: int, name: str, content_type: str) -> None:
         self.boundary: Final = secrets.token_hex(16)
@@ -173,7 +173,7 @@ class _Form:
         self.size: Final = len(self._head) + size + len(self._tail)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The form from its beginning."""
+        """Yield the form from its beginning."""
         yield self._head
         left = self._file_size
         try:
@@ -197,11 +197,11 @@ class _Destination(PendingFile):
     """Where a download goes: what an attempt wrote is forgotten when the next one begins."""
 
     async def begin(self) -> None:
-        """Forget what an earlier attempt wrote."""
+        """Drop what an earlier attempt wrote."""
         await asyncio.to_thread(self._forget)
 
     async def write(self, chunk: bytes) -> None:
-        """Write some more."""
+        """Append `chunk`."""
         await asyncio.to_thread(self.file.write, chunk)
 
     def _forget(self) -> None:

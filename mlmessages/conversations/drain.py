@@ -1,6 +1,4 @@
-"""`Drain`: every unread conversation, past the listing's cap; a conversation is marked when its reader comes back for
-the next.
-"""
+"""`Drain`: every unread conversation, past the listing's cap; each is marked when its consumer asks for the next."""
 
 from __future__ import annotations
 
@@ -28,9 +26,9 @@ _log: Final = logging.getLogger("mlmessages")
 
 @define(eq=False)
 class _Found:
-    """A conversation that is ready to be handed over, and the pack it is of.
+    """A conversation that is ready to be handed over, and its pack.
 
-    `in_doubt`: a mark may have reached it already, and what the server shows does not tell.
+    `in_doubt`: a mark may have reached it already, and what the server shows does not say so.
     """
 
     pack: Pack
@@ -98,7 +96,7 @@ class Drain(SingleConsumer[Conversation]):
 
     @property
     def report(self) -> DrainReport:
-        """What was done so far."""
+        """What was done so far; true at every moment."""
         return DrainReport(
             self._conversations,
             self._messages,
@@ -112,7 +110,7 @@ class Drain(SingleConsumer[Conversation]):
 
     @property
     def _in_doubt(self) -> tuple[str, ...]:
-        """Packs that a mark may have reached, and whose consumer has not seen what it may have marked."""
+        """The packs where a mark may have reached what the consumer has not seen."""
         packs = dict.fromkeys(self._loop.backlog.in_doubt)
         packs.update(dict.fromkeys(found.pack.pack_id for found in self._ready if found.in_doubt))
         if self._marking is not None and self._being_marked is not None and self._mark_count.in_doubt:
@@ -134,7 +132,7 @@ class Drain(SingleConsumer[Conversation]):
         return self._hand_over() if self._ready and not self._loop.closed else None
 
     async def aclose(self) -> None:
-        """End the drain: reads are cancelled, a mark in flight is waited for. What was not acknowledged is unread."""
+        """End the drain: cancel reads, and wait for a mark in flight. What was not acknowledged stays unread."""
         self._handed = None
         await self._loop.cancel()
         if self._marking is not None and not self._mark_count.in_doubt:
@@ -149,13 +147,16 @@ class Drain(SingleConsumer[Conversation]):
                 self._unseen += tuple(found.conversation for found in self._ready if found.conversation.marked)
                 self._ready = deque(found for found in self._ready if found.in_doubt)
                 self._on_close(self)
-                if in_doubt := self._in_doubt:
-                    _log.warning(
-                        "the drain has ended, and %d of its marks may have been executed without being read again:"
-                        " messages that came just before may look read, look at pack %s",
-                        len(in_doubt),
-                        ", ".join(in_doubt),
-                    )
+                self._warn_of_doubts()
+
+    def _warn_of_doubts(self) -> None:
+        if in_doubt := self._in_doubt:
+            _log.warning(
+                "the drain has ended, and %d of its marks may have been executed without being read again:"
+                " messages that came just before may look read, look at pack %s",
+                len(in_doubt),
+                ", ".join(in_doubt),
+            )
 
     def _hand_over(self) -> Conversation:
         found = self._handed = self._ready.popleft()
@@ -173,13 +174,13 @@ class Drain(SingleConsumer[Conversation]):
 
     @property
     def _room(self) -> int:
-        """How many conversations may be under way, beside those that are ready."""
+        """How many conversations may be read at a time, beside those that are ready."""
         return self._concurrency - len(self._ready)
 
     # -- reading --
 
     async def _read(self, pack: Pack) -> ConversationRead:
-        """Read the whole of a pack without marking: nobody knows on which page something new stands."""
+        """Read the whole of a pack without marking: what is new may stand on any page."""
         read = ConversationRead()
         await self._reader.walk(read, pack.pack_id, self._limit, count=self._count)
         return read
@@ -295,7 +296,6 @@ class Drain(SingleConsumer[Conversation]):
         if failure is None:
             shown = len(pack.known) - known
             pack.total = None if pack.total is None or read.total is None else min(read.total, pack.total + shown)
-        if failure is None:
             self._loop.backlog.marked(pack, more=more)
         elif read.pages == 0 and not read.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:
             self._loop.backlog.park(pack, failure)
@@ -303,9 +303,10 @@ class Drain(SingleConsumer[Conversation]):
             self._loop.backlog.wait_for_outcome(pack, failure, asyncio.get_running_loop().time())
 
     def _arrived(self, pack: Pack, read: ConversationRead, *, answered: bool) -> bool:
-        """Have what a mark showed for the first time handed over; True if some of that is not marked yet.
+        """Have what a mark showed for the first time handed over; return True if some of that is not marked yet.
 
-        Marked is what the answer to a marking request showed, or what shows `read`; not what else the reading on found.
+        Marked is what the answer to a marking request showed, or what shows `read`; not what the pages behind showed
+        besides.
         """
         marked = pack.learn(row for row in read.messages if row.id in read.marked or row.read is not None)
         others = pack.learn(read.messages) if answered else ()  # else the read after the wait shows them

@@ -1,4 +1,4 @@
-"""Many conversations, a few at a time: `MessagesClient.fetch`."""
+"""`Fetch`: many conversations, a few at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fetched = Conversation | PackFailure
 
 
 class _Ids:
-    """The ids of an iterable or async iterable, checked, each once, pulled one at a time and no further ahead."""
+    """The ids of an iterable or async iterable: checked, each once, pulled one at a time and no further ahead."""
 
     def __init__(self, pack_ids: PackIds) -> None:
         self._now = None if isinstance(pack_ids, AsyncIterable) else iter(pack_ids)
@@ -27,16 +27,16 @@ class _Ids:
 
     @property
     def at_once(self) -> bool:
-        """True if `pull` gives the next one; else `wait`."""
+        """True if `pull` gives the next one; else `wait` does."""
         return self._now is not None
 
     def pull(self) -> str | None:
-        """The next id; None: there is none."""
+        """Return the next id; None: there is none."""
         assert self._now is not None
         return next((new for pack_id in self._now if (new := self._new(pack_id)) is not None), None)
 
     async def wait(self) -> str | None:
-        """The next id of an async iterable; None: there is none."""
+        """Wait for the next id of an async iterable; None: there is none."""
         assert self._later is not None
         async for pack_id in self._later:
             if (new := self._new(pack_id)) is not None:
@@ -52,10 +52,10 @@ class _Ids:
 
 
 class Fetch(SingleConsumer[Fetched]):
-    """Many conversations, whole, each once, in completion order: an async iterator, to be closed with `aclose`.
+    """Many conversations, whole, each once, in completion order: an async iterator and async context manager.
 
-    No more than `concurrency` conversations are in flight or ready, and so many ids pulled; of what was read nothing is
-    kept but the ids. Made by `MessagesClient.fetch`.
+    No more than `concurrency` conversations are in flight or ready, and no more ids are pulled than that; of what was
+    read nothing is kept but the ids. Made by `MessagesClient.fetch`.
     """
 
     _NAME: ClassVar[str] = "a fetch"
@@ -117,7 +117,7 @@ class Fetch(SingleConsumer[Fetched]):
         return None
 
     async def aclose(self) -> None:
-        """End it: what is in flight is cancelled."""
+        """End it: cancel what is in flight."""
         self._closed = True
         in_flight = [*self._in_flight]
         for task in in_flight:
@@ -167,9 +167,10 @@ class Fetch(SingleConsumer[Fetched]):
             self._over()
 
     def _fail(self, error: BaseException) -> None:
-        """Begin nothing more: `error` is not the fault of one pack.
+        """Send nothing more: `error` is not that of one pack.
 
-        Such is a cancellation by somebody else: what it cut off must not look as if it had never been asked for.
+        A cancellation that did not come from here is one: what it cut off must not look as if it had never been asked
+        for.
         """
         if not self._closed:
             self._failure = self._failure or error
@@ -181,7 +182,7 @@ class Fetch(SingleConsumer[Fetched]):
         task.add_done_callback(self._ended)
 
     def _over(self) -> None:
-        """The current task is over. Its callback would tell the consumer a turn of the loop later."""
+        """Take the current task out. Its callback would wake the consumer a turn of the loop later."""
         task = asyncio.current_task()
         assert task is not None
         self._in_flight.discard(task)

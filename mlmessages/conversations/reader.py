@@ -1,4 +1,4 @@
-"""Reading and marking conversations: the coroutines that the client, the drain and the inbox stand on."""
+"""Read and mark conversations: the coroutines that the client, the drain and the inbox stand on."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _MISSED: Final = 50  # missed notifications in a page; 10 is the default, the mo
 class ConversationRead:
     """What a walk through a conversation has shown so far; it is true also where the walk raises.
 
-    `messages`: each once, in the server's order. `marked`: the ids that the answer to a marking request showed.
-    `mark_unreadable`: such an answer could not be read, and the page was read again without marking, perhaps from a
-    replica that is behind. `total`: how many messages the last page counted. `unread_offsets`: where the pages begin
-    that show a message of the counterparty as unread; without a page that was itself marked, which may show what was so
-    before. `pages`: how many were read.
+    - `messages`: each once, in the server's order.
+    - `marked`: the ids that the answers to marking requests showed.
+    - `mark_unreadable`: such an answer could not be read, and the page was read again without marking, perhaps from a
+      replica that is behind.
+    - `total`: how many messages the last page counted; None: none, or not so that it can be believed.
+    - `unread_offsets`: where the pages begin that show a message of the counterparty as unread; without the marked page
+      itself, whose answer may show what was so before the mark.
+    - `pages`: how many were read.
     """
 
     messages: list[Message] = field(factory=list)
@@ -43,12 +46,15 @@ class ConversationRead:
 
     @property
     def counted(self) -> int | None:
-        """How many of the messages that the last page counted were shown, at the most; None: none were counted."""
+        """How many of the counted messages were shown, at the most; None: none were counted.
+
+        It is less than `total` where messages arrived while the pages were read.
+        """
         return None if self.total is None else min(self.total, len(self.messages))
 
 
 class Reader:
-    """What one seller's conversations show."""
+    """Reads and marks the conversations of one seller."""
 
     def __init__(self, pipeline: Pipeline, endpoints: Endpoints, seller_id: str) -> None:
         self._pipeline = pipeline
@@ -60,11 +66,11 @@ class Reader:
     async def unread(
         self, role: str = "seller", user_id: int | str | None = None, count: RequestCount | None = None
     ) -> UnreadListing:
-        """The unread listing."""
+        """Return the unread listing; a listing of another user, and rows that name no pack, are warned of."""
         listing = await self._pipeline.execute(self._endpoints.unread(role, user_id), count)
         if user_id is None and listing.user_id not in (None, self.seller_id) and not self._warned:
             self._warned = True  # which of a Global Selling seller's ids stands there is unknown: no error
-            # `show`: a line of the log is not the server's to write
+            # `describe`: a line of the log is not the server's to write
             _log.warning(
                 "the unread listing is of user %s, not of seller %s", describe(listing.user_id), self.seller_id
             )
@@ -79,12 +85,12 @@ class Reader:
         return listing
 
     async def unread_count(self, pack_id: int | str) -> int:
-        """How many messages of one conversation count as unread."""
+        """Return how many messages of one conversation count as unread."""
         listing = await self._pipeline.execute(self._endpoints.unread_of(pack_id))
         return sum(row.count for row in listing.packs if row.pack_id == str(pack_id))
 
     async def message(self, message_id: int | str, count: RequestCount | None = None) -> Message:
-        """One message by its id."""
+        """Return one message by its id."""
         return await self._pipeline.execute(self._endpoints.message(message_id), count)
 
     @property
@@ -95,7 +101,7 @@ class Reader:
     async def missed(
         self, app_id: str, topic: str | None, count: RequestCount | None = None
     ) -> AsyncGenerator[Notification, None]:
-        """The notifications that nobody took, each once: page after page, until one shows nothing that is new."""
+        """Yield the missed notifications, each once: page after page, until one shows nothing that is new."""
         seen: set[str] = set()
         offset = 0
         while True:
@@ -119,10 +125,10 @@ class Reader:
         count: RequestCount | None = None,
         before_marking: Guard | None = None,
     ) -> MessagePage:
-        """One page. A marking answer that cannot be read was executed all the same: the page is read again, without
-        marking.
+        """Return one page; `mark`: the request marks.
 
-        `read`: is told what the answer to a marking request showed, or that it could not be read. `before_marking`: is
+        Where the answer to a marking request cannot be read, it was executed all the same: the page is read again,
+        without marking. `read` notes what a marking answer showed, or that it could not be read. `before_marking` is
         awaited before a marking request leaves, when nothing is left to wait for.
         """
         call = self._endpoints.page(pack_id, limit, offset, mark=mark)
@@ -146,8 +152,9 @@ class Reader:
     async def pages(
         self, pack_id: int | str, limit: int, *, mark: bool = False, count: RequestCount | None = None
     ) -> AsyncGenerator[MessagePage, None]:
-        """The whole conversation page by page, each with the messages that no page before it showed; `mark`: the first
-        page marks.
+        """Yield the whole conversation page by page, each with the messages that no page before it showed.
+
+        `mark`: the first page marks.
         """
         walk = PageWalk(limit, marked=mark)
         while not walk.done:
@@ -239,7 +246,9 @@ class Reader:
         await self._walk(walk, read, pack_id, closing=True, until=UpToKnown(known, total), count=count)
 
     def conversation(self, read: ConversationRead, pack_id: str, *, marked: bool) -> Conversation:
-        """All that `read` shows, each message once, as the first answer showed it: before the marks that followed."""
+        """Return all that `read` shows, each message once, as the first answer showed it: before the marks that
+        followed.
+        """
         shown = {row.id: row for row in read.messages}
         if len(shown) < len(read.messages):
             shown.update({row.id: row for row in reversed(read.messages)})

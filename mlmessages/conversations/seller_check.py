@@ -26,7 +26,7 @@ class SellerCheck:
         self._refused = 0
 
     def listed(self, listing: UnreadListing) -> None:
-        """A listing came."""
+        """Note whose listing came."""
         if self._decided or not listing.packs:
             return
         self._other = listing.user_id if listing.user_id != self._seller_id else None
@@ -38,7 +38,7 @@ class SellerCheck:
         return self._enough - self._refused if self._other is not None else None
 
     def ended(self, error: MessagesError | None) -> None:
-        """A conversation was read, or ended in `error`."""
+        """Note that a conversation was read, or ended in `error`; raise `Forbidden` if it is decided by that."""
         if self._other is None:
             return
         if not isinstance(error, (Forbidden, NotFound)):

@@ -1,4 +1,4 @@
-"""Sending: a POST is executed at most once, and what became of it is found out by looking.
+"""Send messages: a POST is executed at most once, and what became of it is found out by reading the conversation.
 
 No API call here has an idempotency key. So the conversation is read before (without marking) and, when the outcome of
 the POST cannot be known, again after: a message of the seller that was not there before, with the same text, is ours.
@@ -52,7 +52,7 @@ _PLAIN: Final = ("excepted_case", "use_message_api")
 class _Thread:
     """What a conversation showed before a message was sent.
 
-    `known`: the ids that were there; None: it could not be read. `longest`: the most characters of a reply.
+    `known`: the ids that were there; None: it could not be read. `longest`: how many characters a reply may have.
     """
 
     status: ConversationStatus | None = None
@@ -62,7 +62,7 @@ class _Thread:
 
 
 class Writer:
-    """What one seller writes. Messages to one conversation go out one after the other."""
+    """Writes for one seller. Messages to one conversation go out one after the other."""
 
     def __init__(self, pipeline: Pipeline, endpoints: Endpoints, reader: Reader) -> None:
         self._pipeline = pipeline
@@ -80,7 +80,7 @@ class Writer:
         to: int | str | None = None,
         attachments: Iterable[str | Attachment] = (),
     ) -> Message:
-        """A reply; see `MessagesClient.send`."""
+        """Send a reply; see `MessagesClient.send`."""
         pack = check_id("pack_id", pack_id)
         text = self._writable(text)
         recipient = None if to is None else check_id("to", to)
@@ -116,9 +116,9 @@ class Writer:
         return check_latin("text", checked) if self._endpoints.domestic else checked
 
     def _recipient(self, thread: _Thread) -> str:
-        """Whoever wrote last on the other side; else the agent who speaks for them; else nobody.
+        """Return the user who wrote last on the other side, or else the agent who speaks for the buyer.
 
-        To the buyer of a conversation that an agent handles, the server takes a message and delivers it to nobody
+        A message to the buyer of a conversation that an agent handles is taken by the server and not delivered
         [observed: integrators].
         """
         for message in newest_first(thread.messages):
@@ -131,21 +131,21 @@ class Writer:
         raise BadRequest(
             400,
             "no_recipient",
-            "nobody has written in this conversation whom a reply could go to; nothing was sent",
+            "the other side has not written in this conversation, so a reply has no recipient; nothing was sent",
             hint="Name the buyer with `to`, or start the conversation with `start_conversation`.",
         )
 
     def _check_party(self, thread: _Thread, recipient: str) -> None:
-        """`ValueError` if the conversation is with others: here no request says to whom, the server decides."""
+        """Raise `ValueError` if the conversation is with others: on these paths the server addresses a message."""
         seller = self._reader.seller_id
         parties = {m.recipient_id if m.is_from(seller) else m.sender_id for m in thread.messages} - {None}
         if parties and recipient not in parties:
-            raise ValueError("`to` is not of this conversation, and on these paths it is the server who addresses it")
+            raise ValueError("`to` is not of this conversation, and on these paths the server addresses the message")
 
     # -- the action guide --
 
     async def contact_reasons(self, pack_id: int | str) -> Reasons:
-        """The action guide of a pack; see `MessagesClient.contact_reasons`."""
+        """Return the action guide of a pack; see `MessagesClient.contact_reasons`."""
         pack = check_id("pack_id", pack_id)
         try:
             found = await self._pipeline.execute(self._endpoints.reasons(pack))
@@ -240,10 +240,10 @@ class Writer:
             yield
 
     async def _before(self, pack: str, *, addressed: bool) -> _Thread:
-        """The newest part of a conversation, up to where it is known whom to write to.
+        """Read the newest part of a conversation, as far as is needed to know whom to write to.
 
-        `addressed`: that is known. Then a conversation that cannot be read (as those that nobody has begun on some
-        servers [observed: integrators]) is no obstacle.
+        `addressed`: that is known already. Then a conversation that cannot be read is no obstacle: on some servers that
+        is one without messages [observed: integrators].
         """
         thread = _Thread()
         seeks = self._endpoints.domestic and not addressed
@@ -282,7 +282,10 @@ class Writer:
         written: list[RedactedText],
         ours: Callable[[Message], bool],
     ) -> Message:
-        """Send it, once. `written`: what no error may quote. `ours`: whether a message can be what was sent."""
+        """Send `call` once, and return the message that came of it.
+
+        `written`: what no error may quote. `ours`: whether a message can be what was sent.
+        """
         lost: MessagesError
         try:
             return _told(await self._pipeline.execute(call), pack)
@@ -292,7 +295,7 @@ class Writer:
             lost = _without_words(error, written)
         if isinstance(lost, APIError) and (outcome(lost) is not Outcome.UNKNOWN or _is_refusal(lost)):
             raise lost
-        if (found := await self._look(pack, thread, ours)) is not None:
+        if (found := await self._find_sent(pack, thread, ours)) is not None:
             _log.info("a message in pack %s had no usable answer, and was found in the conversation", pack)
             return _told(found, pack)
         if isinstance(lost, DecodeError):
@@ -302,8 +305,8 @@ class Writer:
         unknown.hint = "Look at the conversation before you send it again: it is not there yet, but may still come."
         raise unknown
 
-    async def _look(self, pack: str, thread: _Thread, ours: Callable[[Message], bool]) -> Message | None:
-        """The message that was sent, if the conversation shows it now."""
+    async def _find_sent(self, pack: str, thread: _Thread, ours: Callable[[Message], bool]) -> Message | None:
+        """Return the message that was sent, if the conversation shows it now."""
         known = thread.known
         if known is None:
             return None
@@ -356,12 +359,12 @@ def _blocked(status: ConversationStatus) -> Forbidden:
 
 
 def _word(said: str | None) -> str | None:
-    """A word of the server's, if it can stand on a line of ours: an unknown one may be anything."""
+    """Return a word of the server's if it can stand in a line of the log; an unknown one may be anything."""
     return said if said is None or (said.isprintable() and len(said) <= 100) else describe(said)
 
 
 def _is_refusal(error: APIError) -> bool:
-    """True for the one 5xx that is a refusal: a promised delivery in the past [documented: reasons]."""
+    """Return True for the one 5xx that is documented as a refusal: a promised delivery in the past."""
     return "delivery date is before" in (error.message or "")
 
 
@@ -370,12 +373,12 @@ def _says_plain(error: APIError) -> bool:
 
 
 def _same(shown: str | None, sent: str) -> bool:
-    """True if the server shows what was sent: it may trim it, and end its lines in its own way."""
+    """Return True if the server shows what was sent: it may trim it, and end its lines in its own way."""
     return (shown or "").replace("\r\n", "\n").strip() == sent.replace("\r\n", "\n").strip()
 
 
 def _without_words(error: APIError, written: list[RedactedText]) -> APIError:
-    """`error`, without the server's words where they quote the message, or some of it."""
+    """Return `error`, without the server's words where they quote the message or a part of it."""
     said = _letters(f"{error.code} {error.message}")
     if not any(_quotes(said, RedactedText(_letters(text))) for text in written):
         return error
@@ -390,7 +393,7 @@ def _without_words(error: APIError, written: list[RedactedText]) -> APIError:
 
 
 def _letters(text: str) -> str:
-    """Its letters and digits: blanks, punctuation and case are what an echo changes."""
+    """Return the letters and digits of `text`: blanks, punctuation and case are what an echo changes."""
     return "".join(filter(str.isalnum, text)).lower()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 from attrs import frozen
-from mlmessages.api.decoding import message_page
 
+from mlmessages.api.decoding import message_page
 from mlmessages.api.paging import PageWalk
 from mlmessages.errors import DecodeError
 

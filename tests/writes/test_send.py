@@ -190,7 +190,7 @@ async def test_without_a_counterparty_it_is_refused(pack: Pack) -> None:
     """Nobody to reply to: a clear error that says what to do, and no POST."""
     sandbox = Sandbox([pack])
     async with client_of(sandbox, api="domestic") as client:
-        with pytest.raises(BadRequest, match="nobody has written") as refused:
+        with pytest.raises(BadRequest, match="a reply has no recipient") as refused:
             await client.send(FIRST, "Hi")
     assert "`to`" in (refused.value.hint or "")
     assert posts(sandbox) == []
