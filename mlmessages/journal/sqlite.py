@@ -522,7 +522,7 @@ def _existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             if schema != SCHEMA:
                 raise JournalError(f"the journal {path.name} has schema {schema}, not {SCHEMA}: update mlmessages")
             yield db
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, TypeError, ValueError) as error:
         if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
             raise JournalError(f"the journal {path.name} cannot be read: {_reason(error)}") from None
         raise JournalError(f"{path.name} is no journal of mlmessages, or a broken one: {_reason(error)}") from None
