@@ -4,6 +4,7 @@
     python tests/mutants/run.py --sample 1000           more of them; --sample 0 is all
     python tests/mutants/run.py --only api/paging.py    of one module
     python tests/mutants/run.py --mutant 'api/paging.py:Walk.add:comparison:2'
+    python tests/mutants/run.py --mutant NAME --tests tests/client tests/tokens
     python tests/mutants/run.py --list                  how many there are
 
 Two processes at a time, at a low priority, each with a time limit of some times what the unharmed code takes; one
@@ -65,6 +66,8 @@ class Verdict:
 def main() -> int:
     """Run, print, and return the exit code."""
     options = _options()
+    if options.tests:
+        TARGETS.update(dict.fromkeys(TARGETS, options.tests))
     cases = _chosen(options)
     if options.list:
         for module in TARGETS:
@@ -96,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sample", type=int, default=300, help="how many mutants; 0: all")
     parser.add_argument("--only", action="append", help="a module of targets.py; can be repeated")
     parser.add_argument("--mutant", action="append", help="one mutant by its name; can be repeated")
+    parser.add_argument("--tests", nargs="+", help="these test files and folders, instead of those of targets.py")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verbose", "-v", action="store_true")
@@ -146,7 +150,8 @@ def _run(tests: Sequence[str], environment: dict[str, str], limit: float | None)
     """Return whether a test fails. TimeoutExpired: they take longer than `limit` seconds."""
     # pytest rewrites the asserts of a package that has a plugin, and would read its files past the hook
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "--assert=plain"]
-    command += ["-p", "no:xdist", "--hypothesis-seed=0", *tests]
+    paths = [str(path) for name in tests for path in sorted(ROOT.glob(name))]
+    command += ["-p", "no:xdist", "--hypothesis-seed=0", *paths]
     env = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join([str(HERE / "hook"), str(ROOT)])}
     with subprocess.Popen(
         command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
