@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
+from ..api.outcomes import Outcome, outcome
 from ..conversations.backlog import Pack
 from ..conversations.drain_loop import DrainLoop
-from ..errors import JournalError
+from ..errors import APIError, AuthError, JournalError, TransportError
 from ..journal.journal import Journal
 from ..models import ConversationStatus, Message
 from .ingest import Ingest, ReadResult
@@ -56,25 +57,56 @@ class Delivery:
         """
         await self._undelivered.acknowledge(self._news)
 
-    async def once(self, name: str) -> bool:
-        """Return True the first time that it is called with this `name` for these messages, and False ever after.
+    def once(self, name: str) -> Once:
+        """Do something once for these messages, such as an answer, although the delivery may come again.
 
-        For what must not happen twice although a delivery may come again, such as an answer::
+        Enter it with ``async with``: the block is told True the first time, and False ever after::
 
-            if await delivery.once("thanks"):
-                await client.send(delivery.pack_id, "Thank you, we will look at it today.")
+            async with delivery.once("thanks") as first:
+                if first:
+                    await client.send(delivery.pack_id, "Thank you, we will look at it today.")
 
-        It is durable before it returns True, so that what follows happens *at most once* for each message: also where
-        the handler fails after `send` and the delivery comes again, alone or together with newer messages, and where
-        the process is killed and started again. What it does not do: where the handler fails, or is killed, between
-        `once` and the end of `send`, the answer may not have been sent, and the next delivery does not send it. It
-        speaks for this journal alone: another program, or a journal that was deleted, knows nothing of it.
+        That is durable before the block begins, so that its one request is sent *at most once* for each message: also
+        where the handler fails after `send` and the delivery comes again, alone or together with newer messages, and
+        where the process is killed and started again. Where the block raises an error of this library that says that
+        nothing was executed, such as `NotSent` or a refusal, the next delivery is told True again. Where it raises
+        anything else, or the process is killed in it, the answer may not have been sent, and is not sent later.
+
+        ``await delivery.once("thanks")`` is the bare answer, True or False, which nothing takes back. Both speak for
+        this journal alone: another program, or a journal that was deleted, knows nothing of it.
 
         Raises `JournalError`; `ValueError` if `name` is not a text of 1 to 200 printable characters.
         """
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_NAME or not name.isprintable():
             raise ValueError(f"name must be a text of 1 to {_LONGEST_NAME} printable characters")
-        return await self._undelivered.once(self._news, name)
+        return Once(self._undelivered, self._news, name)
+
+
+class Once:
+    """What `Delivery.once` returns: to be entered with ``async with``, or awaited."""
+
+    def __init__(self, undelivered: Undelivered, news: NewMessages, name: str) -> None:
+        self._undelivered = undelivered
+        self._news = news
+        self._name = name
+        self._first = False
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return self._undelivered.once(self._news, self._name).__await__()
+
+    def __bool__(self) -> bool:
+        raise TypeError("`delivery.once(...)` has to be awaited, or entered with `async with`")
+
+    async def __aenter__(self) -> bool:
+        self._first = await self
+        return self._first
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        of_a_request = isinstance(exc, (TransportError, APIError, AuthError))
+        if self._first and of_a_request and outcome(exc) is Outcome.NOT_EXECUTED:
+            await self._undelivered.undo_once(self._news, self._name)
 
 
 class InboxDrain:

@@ -157,6 +157,10 @@ class Undelivered:
         """Note that `name` happens for these messages; False: it did for one of them before. Raises `JournalError`."""
         return await self._journal.once(news.ids, name)
 
+    async def undo_once(self, news: NewMessages, name: str) -> None:
+        """Note that `name` did not happen for these messages after all. Raises `JournalError`."""
+        await self._journal.undo_once(news.ids, name)
+
     def mark_failed(self, news: NewMessages) -> None:
         """Let the service hand over again what its handler failed at; a drain of this process does not."""
         self._failed.update(news.ids)

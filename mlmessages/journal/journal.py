@@ -210,6 +210,10 @@ class Journal:
         """Note that what is called `name` happens for these messages; False: it did for one of them before."""
         return await self._tell(lambda store, seat, held: store.once(seat, message_ids, name))
 
+    async def undo_once(self, message_ids: Sequence[str], name: str) -> None:
+        """Note that what is called `name` did not happen for these messages after all."""
+        await self._tell(lambda store, seat, held: store.undo_once(seat, message_ids, name))
+
     async def purge(self) -> None:
         """Overwrite what was forgotten wherever the engine keeps copies."""
         forgotten = self._forgotten

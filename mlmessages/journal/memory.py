@@ -349,6 +349,10 @@ class MemoryStore:
             self._put(done, key, True)
         return new == keys
 
+    def undo_once(self, seat: Seat, message_ids: Sequence[str], name: str) -> None:
+        for id_ in message_ids:
+            self._drop(self._seller(seat).once, f"{id_}\0{name}")
+
     # -- what there is --
 
     def rows(self, seat: Seat) -> list[Row]:

@@ -302,6 +302,9 @@ class SqliteStore:
         self._db.executemany("INSERT OR IGNORE INTO once VALUES (?, ?)", ((id_, name) for id_ in message_ids))
         return self._db.total_changes - before == len(set(message_ids))
 
+    def undo_once(self, seat: Seat, message_ids: Sequence[str], name: str) -> None:
+        self._db.executemany("DELETE FROM once WHERE id = ? AND name = ?", ((id_, name) for id_ in message_ids))
+
     # -- what there is --
 
     def rows(self, seat: Seat) -> list[Row]:

@@ -240,6 +240,9 @@ class Store(Protocol):
     def once(self, seat: Seat, message_ids: Sequence[str], name: str) -> bool:
         """Note that what is called `name` happens for these messages; return False if it did for one of them before."""
 
+    def undo_once(self, seat: Seat, message_ids: Sequence[str], name: str) -> None:
+        """Note that what is called `name` did not happen for these messages after all."""
+
     # -- what there is --
 
     def rows(self, seat: Seat) -> list[Row]:

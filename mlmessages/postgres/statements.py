@@ -192,6 +192,8 @@ ONCE: Final = """
 WITH done AS (INSERT INTO mlmessages.once (seller, id, name)
  SELECT %(s)s::int, id, %(name)s FROM unnest(%(ids)s::text[]) f(id) ORDER BY id ON CONFLICT DO NOTHING RETURNING 1)
  SELECT count(*) FROM done"""
+UNDO_ONCE: Final = """
+DELETE FROM mlmessages.once WHERE seller = %(s)s::int AND id = ANY(%(ids)s::text[]) AND name = %(name)s"""
 
 # -- what is swept, by the worker that finds it due --
 

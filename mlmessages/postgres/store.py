@@ -214,6 +214,9 @@ class PostgresStore:
         [(count,)] = self._fetch(sql.ONCE, seat, ids=ids, name=name)
         return bool(count == len(ids))
 
+    def undo_once(self, seat: Seat, message_ids: Sequence[str], name: str) -> None:
+        self._run(sql.UNDO_ONCE, seat, ids=list(message_ids), name=name)
+
     # -- what there is --
 
     def rows(self, seat: Seat) -> list[Row]:

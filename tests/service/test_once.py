@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from cases import case
-from mlmessages import Delivery, MessagesClient
-from mlmessages.testing import Sandbox
+from mlmessages import Delivery, MessagesClient, Retry
+from mlmessages.errors import JournalError
+from mlmessages.testing import DROP, EXECUTE, Reply, Sandbox, on
 from worlds import client_of, on_virtual_clock
 
 FIRST = "2000000000000001"
@@ -24,9 +25,10 @@ class Bot:
         self.said: list[bool] = []
 
     async def __call__(self, delivery: Delivery) -> None:
-        self.said.append(await delivery.once("thanks"))
-        if self.said[-1]:
-            await self.client.send(delivery.pack_id, "thank you")
+        async with delivery.once("thanks") as first:
+            self.said.append(first)
+            if first:
+                await self.client.send(delivery.pack_id, "thank you")
         if not self.mended:
             raise LookupError
 
@@ -80,3 +82,48 @@ async def test_a_delivery_names_its_seller(inbox_of: Any) -> None:
     sandbox = Sandbox(packs=1)
     async with inbox_of(sandbox) as inbox, inbox.drain() as drain:
         assert [delivery.seller_id async for delivery in drain] == [str(sandbox.seller_id)]
+
+
+@case("R3")
+@pytest.mark.parametrize(
+    ("steps", "again"),
+    [((Reply(403),), True), ((Reply(429),), True), ((EXECUTE, DROP), False), ((EXECUTE, Reply(502)), False)],
+    ids=["refused", "too many", "answer lost", "server error"],
+)
+@on_virtual_clock
+async def test_what_was_certainly_not_sent_is_sent_by_the_next_delivery(
+    steps: tuple[Any, ...], again: bool, inbox_of: Any, running: Any
+) -> None:
+    """A refused answer is tried again; one that may have been sent is not."""
+    sandbox = Sandbox(packs=1)
+    sandbox.add(on("send").do(*steps))
+    async with client_of(sandbox, retry=Retry(attempts=1)) as client:
+        bot = Bot(client)
+        async with inbox_of(sandbox) as inbox, running(inbox, bot):
+            await asyncio.sleep(3)
+            assert bot.said == [True]
+            await asyncio.sleep(300)
+            assert bot.said[1] is again
+
+
+@case("R3")
+@on_virtual_clock
+async def test_other_errors_in_the_block_take_nothing_back(inbox_of: Any) -> None:
+    """They say nothing about the request: it may have been sent before."""
+    async with inbox_of(Sandbox(packs=1)) as inbox, inbox.drain() as drain:
+        async for delivery in drain:
+            for error in (JournalError("full"), LookupError()):
+                with pytest.raises(type(error)):
+                    async with delivery.once("thanks"):
+                        raise error
+                assert not await delivery.once("thanks")
+
+
+@case("R3")
+@on_virtual_clock
+async def test_it_cannot_be_taken_for_an_answer_without_an_await(inbox_of: Any) -> None:
+    """`if delivery.once("thanks"):` would be true each time: a `TypeError`."""
+    async with inbox_of(Sandbox(packs=1)) as inbox, inbox.drain() as drain:
+        async for delivery in drain:
+            with pytest.raises(TypeError, match="awaited"):
+                bool(delivery.once("thanks"))

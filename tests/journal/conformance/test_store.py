@@ -204,6 +204,12 @@ def test_once_is_once_for_each_message_and_name(store: Store, seat: Seat) -> Non
         assert not store.once(seat, ["c"], "greet")
         assert store.once(seat, ["a"], "label")
         assert store.once(seat, ["d"], "greet")
+    with whole(store, seat):
+        store.undo_once(seat, ["a", "b", "never"], "greet")
+    with whole(store, seat):
+        assert store.once(seat, ["a", "b"], "greet")
+        assert not store.once(seat, ["a"], "label")
+        assert not store.once(seat, ["d"], "greet")
 
 
 # -- what notifications named --------------------------------------------------------------------------------------------
