@@ -104,8 +104,9 @@ class Once:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        of_a_request = isinstance(exc, (TransportError, APIError, AuthError))
-        if self._first and of_a_request and outcome(exc) is Outcome.NOT_EXECUTED:
+        if not self._first or not isinstance(exc, (TransportError, APIError, AuthError)):
+            return
+        if outcome(exc) is Outcome.NOT_EXECUTED:
             await self._undelivered.undo_once(self._news, self._name)
 
 
