@@ -55,6 +55,8 @@ class Supervisor:
                         await stop.wait()
         finally:
             self._worker.unlisten(self._told)
+            with suppress(JournalError):  # its lease ends by itself
+                await self._worker.stop_sharing()
             await self._end()
 
     async def _balance(self) -> None:

@@ -85,6 +85,7 @@ class _Seat:
 class _Worker:
     name: str
     until: float
+    shares: bool = False
 
 
 @define(eq=False)
@@ -420,6 +421,11 @@ class MemoryStore:
         self._put(self._memory.workers, worker, evolve(known, until=self._memory.clock() + lease))
         return True
 
+    def share(self, worker: str, *, shares: bool) -> None:
+        known = self._memory.workers.get(worker)
+        if known is not None:
+            self._put(self._memory.workers, worker, evolve(known, shares=shares))
+
     def retire(self, worker: str) -> None:
         self.renew(worker, 0.0)
 
@@ -435,7 +441,7 @@ class MemoryStore:
         workers = self._memory.workers.values()
         now = self._memory.clock()
         sellers = sum(seller.seat[""].stopped_until <= now for seller in self._memory.sellers.values())
-        return sellers, sum(worker.until > now for worker in workers)
+        return sellers, sum(worker.shares and worker.until > now for worker in workers)
 
     def take(
         self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None

@@ -150,10 +150,19 @@ class Worker:
 
         Raises `JournalError`.
         """
-        sellers, workers = await self._decide(lambda store: store.count())
+
+        def work(store: SharedStore) -> tuple[int, int]:
+            store.share(self.id, shares=True)
+            return store.count()
+
+        sellers, workers = await self._decide(work)
         share = math.ceil(sellers / max(workers, 1))
         await self.take_free(share - len(self._held), settle_time=settle_time)
         return list(self.seats[share:])
+
+    async def stop_sharing(self) -> None:
+        """End `balance`: the other workers share what is given back. Raises `JournalError`."""
+        await self._decide(lambda store: store.share(self.id, shares=False))
 
     async def release(self, seat: Seat) -> None:
         """Give a seat back, of which nothing is under way: another worker may take it at once.

@@ -59,7 +59,7 @@ class SharedJournals:
         return tuple(await self.engine.ask(lambda store: store.sellers()))
 
     async def count(self) -> tuple[int, int]:
-        """Return how many sellers are not stopped, and how many workers live. Raises `JournalError`."""
+        """Return how many sellers are not stopped, and how many live workers share them. Raises `JournalError`."""
         return await self.engine.ask(lambda store: store.count())
 
     async def resume(self, seller_id: str) -> None:

@@ -289,8 +289,11 @@ class SharedStore(Store, Protocol):
     def seats(self, worker: str) -> list[Held]:
         """Return the seats that a worker holds."""
 
+    def share(self, worker: str, *, shares: bool) -> None:
+        """Note whether a worker is one of those that share all sellers, as a fleet's is."""
+
     def count(self) -> tuple[int, int]:
-        """Return how many sellers are not stopped, and how many workers live."""
+        """Return how many sellers are not stopped, and how many live workers share them."""
 
     def take(
         self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None

@@ -30,9 +30,10 @@ RENEW: Final = """
 UPDATE mlmessages.worker SET until = mlmessages.clock() + %(lease)s::float8 * interval '1 s'
  WHERE id = %(worker)s::uuid RETURNING 1"""
 SEATS: Final = "SELECT no, id, epoch, rings FROM mlmessages.seller WHERE worker = %(worker)s::uuid ORDER BY no"
+SHARE: Final = "UPDATE mlmessages.worker SET shares = %(shares)s::bool WHERE id = %(worker)s::uuid"
 COUNT: Final = """
 SELECT (SELECT count(*) FROM mlmessages.seller WHERE stopped_until <= mlmessages.clock()),
- (SELECT count(*) FROM mlmessages.worker WHERE until > mlmessages.clock())"""
+ (SELECT count(*) FROM mlmessages.worker WHERE shares AND until > mlmessages.clock())"""
 TAKE: Final = """
 WITH free AS (
   SELECT s.no, w.until FROM mlmessages.seller s LEFT JOIN mlmessages.worker w ON w.id = s.worker

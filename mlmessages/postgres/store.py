@@ -262,6 +262,9 @@ class PostgresStore:
     def retire(self, worker: str) -> None:
         self._connection.run(sql.RENEW, {"worker": worker, "lease": 0.0})
 
+    def share(self, worker: str, *, shares: bool) -> None:
+        self._connection.run(sql.SHARE, {"worker": worker, "shares": shares})
+
     def seats(self, worker: str) -> list[Held]:
         [found] = self._connection.transaction([(sql.SEATS, {"worker": worker})])
         return [Held(Seat(id_, no, epoch), rings) for no, id_, epoch, rings in found]

@@ -5,7 +5,8 @@ CREATE TABLE mlmessages.meta (
 );
 CREATE TABLE mlmessages.worker (      -- one row a process start; never reused, never deleted while a seller names it
   id uuid PRIMARY KEY, name text NOT NULL, version text NOT NULL,
-  since timestamptz NOT NULL, until timestamptz NOT NULL
+  since timestamptz NOT NULL, until timestamptz NOT NULL,
+  shares bool NOT NULL DEFAULT false    -- it serves an equal share of all sellers: a fleet runs on it
 );
 CREATE TABLE mlmessages.seller (
   no int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text COLLATE "C" NOT NULL UNIQUE,

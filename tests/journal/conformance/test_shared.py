@@ -190,7 +190,7 @@ def test_a_worker_that_ends_frees_its_seats_and_one_that_is_unknown_is_told(shar
 
 
 def test_free_seats_are_taken_those_first_that_were_not_listed_for_longest(shared: Stores, clock: Clock) -> None:
-    """As many as asked for; sellers and live workers are counted."""
+    """As many as asked for; sellers are counted, and live workers that share them."""
     one = shared()
     with whole(one):
         one.register(ONE, "host", LEASE)
@@ -200,7 +200,13 @@ def test_free_seats_are_taken_those_first_that_were_not_listed_for_longest(share
             one.add_seller(seller)
             one.add_seller(seller)  # once more is nothing
     with whole(one):
+        assert one.count() == (4, 0)  # a program that is only there, such as a web replica, takes no share
+        for worker in (ONE, TWO, DEAD):
+            one.share(worker, shares=True)
         assert one.count() == (4, 2)
+        one.share(TWO, shares=False)
+        assert one.count() == (4, 1)
+    with whole(one):
         seats = [held.seat for held in one.take(ONE, 9, settle_time=SETTLE, second_look=SECOND_LOOK)]
     assert [seat.seller_id for seat in seats] == ["1", "2", "3", "4"]
     for seat in (seats[0], seats[2]):
@@ -225,7 +231,7 @@ def test_a_stopped_seller_is_not_taken_until_its_time_is_over(shared: Stores, cl
     with whole(one, first):
         assert one.stop_seller(first, "its tokens are refused") == pytest.approx(3600.0)
     with whole(one):
-        assert one.count() == (0, 1)
+        assert one.count() == (0, 0)
         assert one.holder(SELLER) == "host-one"
         one.release(ONE, first)
     assert one.sellers() == [Seller(SELLER, None, "its tokens are refused")]
