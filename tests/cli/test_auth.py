@@ -473,7 +473,7 @@ def test_auth_alone_shows_what_there_is(server: Server, file: Path) -> None:
 
 def test_the_whole_way_as_processes(server: Server, file: Path) -> None:
     """url, exchange, status and a command, each a process of its own, warnings as errors."""
-    env = settings(server, file)
+    env: dict[str, Any] = settings(server, file)
     address = server.sandbox.oauth.consent(piped("auth", "url", **env).stdout.decode().strip())
     exchange = [*PROGRAM, "auth", "exchange"]
     done = subprocess.run(exchange, input=f"{address}\n".encode(), timeout=60, check=False, env=environment(**env))
