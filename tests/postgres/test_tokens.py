@@ -25,6 +25,7 @@ from mlmessages.auth.store import TokenStore
 from mlmessages.errors import AuthError, JournalError
 from mlmessages.models import Token
 from mlmessages.postgres.database import Database
+from mlmessages.postgres.rekey import rekey
 from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread
 from shown import assert_hidden
 from tokens.conftest import HOUR, client_with, first_token, posts, source_of
@@ -328,3 +329,42 @@ async def test_a_database_that_cannot_be_reached_is_an_auth_error_of_the_seller(
         with pytest.raises((AuthError, JournalError), match=SELLER):
             await client.unread()
     assert sandbox.log == []
+
+
+# -- another key ---------------------------------------------------------------------------------------------------------
+
+
+@case("Q22")
+@pytest.mark.parametrize("before", [KEY, None], ids=["a key", "clear text"])
+async def test_everything_is_encrypted_again_by_the_first_key(database_url: str, before: str | None) -> None:
+    """Tokens and messages of all sellers; repeated it goes on; afterwards the old key is not needed."""
+    async with Database(database_url, key=before) as database:
+        for seller in (SELLER, "5"):
+            await database.add(attrs.evolve(TOKEN, user_id=seller))
+        sealed = [database.keys.seal(SELLER, f'{{"id": "{number}"}}'.encode()) for number in range(450)]
+    [(no,)] = execute(database_url, f"SELECT no FROM mlmessages.seller WHERE id = '{SELLER}'")
+    with psycopg.connect(database_url, autocommit=True) as admin, admin.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO mlmessages.body (seller, pack, id, raw, unread) VALUES (%s, '1', %s, %s, true)",
+            [(no, str(number), raw) for number, raw in enumerate(sealed)],
+        )
+    keys = NEWER_KEY if before is None else [NEWER_KEY, before]
+    async with Database(database_url, key=keys) as database:
+        assert await rekey(database.statements, database.keys) == 452
+        assert await rekey(database.statements, database.keys) == 452
+    async with Database(database_url, key=NEWER_KEY) as database:
+        assert await loaded(database) == TOKEN
+        raws = execute(database_url, "SELECT raw FROM mlmessages.body ORDER BY seq")
+        assert database.keys.unseal(SELLER, bytes(raws[449][0])) == b'{"id": "449"}'
+
+
+@case("Q22")
+async def test_a_row_that_no_key_reads_ends_it(database_url: str) -> None:
+    """And nothing of it is lost."""
+    async with Database(database_url, key=KEY) as database:
+        await database.add(TOKEN)
+    async with Database(database_url, key=NEWER_KEY) as database:
+        with pytest.raises(JournalError, match="cannot be decrypted"):
+            await rekey(database.statements, database.keys)
+    async with Database(database_url, key=KEY) as database:
+        assert await loaded(database) == TOKEN

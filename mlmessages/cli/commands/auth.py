@@ -10,8 +10,8 @@ import hmac
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,19 +19,23 @@ from urllib.parse import urlsplit
 
 import attrs
 import click
+from click.core import ParameterSource
 
 from ...escaping import one_line
 from .. import options
+from ..database import opened_database, with_database
 from ..interruptible import run
-from ..settings import TOKEN_FILE, application, client_id
+from ..settings import DATABASE, TOKEN_FILE, application, client_id
 from ..terminal import note
 
 if TYPE_CHECKING:
     from ...auth.grants import Redirect
     from ...auth.source import Secret
-    from ...auth.store import FileTokenStore, TokenStore
+    from ...auth.store import FileTokenStore
     from ...auth.token_endpoint import Http
     from ...models import Token
+
+    Keep = Callable[[Token], Awaitable[None]]
 
 REDIRECT_URI: Final = "MLMESSAGES_REDIRECT_URI"
 AUTH_HOST: Final = "MLMESSAGES_AUTH_HOST"
@@ -89,21 +93,53 @@ class Pending:
 
 
 def _token_file(command: Callable[..., None]) -> Callable[..., None]:
-    @click.option(
-        "--token-file",
-        envvar=TOKEN_FILE,
-        show_envvar=True,
-        required=True,
-        type=click.Path(path_type=Path),
-        help="Where the seller's tokens are kept.",
-    )
-    @functools.wraps(command)
-    def with_option(*, token_file: Path, **others: object) -> None:
-        if not token_file.name:
-            raise click.UsageError("The token file has no name.")
-        command(token_file, **others)
+    return _token_file_option(required=True)(command)
 
-    return with_option
+
+def _token_file_or_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` where tokens are kept, as its first argument: a file, or the URL of a database."""
+
+    @with_database
+    @_token_file_option(required=False)
+    @functools.wraps(command)
+    def with_place(token_file: Path | None, *, database: str | None, **others: object) -> None:
+        if token_file is not None and database is not None:
+            sources = map(click.get_current_context().get_parameter_source, ("token_file", "database"))
+            match [source is ParameterSource.COMMANDLINE for source in sources]:
+                case [True, False]:
+                    database = None
+                case [False, True]:
+                    token_file = None
+                case _:
+                    raise click.UsageError("Tokens are kept in a file or in a database: name one of them.")
+        if token_file is None and database is None:
+            raise click.UsageError(
+                f"Say where tokens are kept: --token-file ({TOKEN_FILE}), or --database ({DATABASE})."
+            )
+        command(token_file or database, **others)
+
+    return with_place
+
+
+def _token_file_option(*, required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option(
+            "--token-file",
+            envvar=TOKEN_FILE,
+            show_envvar=True,
+            required=required,
+            type=click.Path(path_type=Path),
+            help="Where the seller's tokens are kept.",
+        )
+        @functools.wraps(command)
+        def with_option(*, token_file: Path | None, **others: object) -> None:
+            if token_file is not None and not token_file.name:
+                raise click.UsageError("The token file has no name.")
+            command(token_file, **others)
+
+        return with_option
+
+    return decorate
 
 
 @click.group(short_help="Get and keep a seller's tokens.")
@@ -118,7 +154,8 @@ def auth() -> None:
 
     \b
     The application comes from MLMESSAGES_CLIENT_ID and MLMESSAGES_CLIENT_SECRET, or
-    a prompt. The tokens are kept in MLMESSAGES_TOKEN_FILE, readable by you alone.
+    a prompt. The tokens are kept in MLMESSAGES_TOKEN_FILE, readable by you alone; or,
+    those of many sellers, in MLMESSAGES_DATABASE, encrypted by MLMESSAGES_KEY.
     """
 
 
@@ -147,8 +184,8 @@ def auth() -> None:
     help="The host where the seller agrees, such as auth.mercadolibre.com.ar, instead of the one of --site; or"
     " http://127.0.0.1:PORT for the sandbox.",
 )
-@_token_file
-def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> None:
+@_token_file_or_database
+def url(place: Path | str, *, redirect_uri: str, site: str, host: str | None) -> None:
     """Print the address where the seller agrees, and remember what must come back.
 
     Nothing is sent.
@@ -162,7 +199,7 @@ def url(token_file: Path, *, redirect_uri: str, site: str, host: str | None) -> 
         )
     origin = _origin(grants.HOSTS[site.upper()] if host is None else host)
     pending = Pending.new(client_id(), redirect_uri)
-    _save_pending(token_file, pending)
+    _save_pending(_pending_beside(place), pending)
     click.echo(grants.authorization_url(origin, pending.client_id, redirect_uri, pending.state, pending.verifier))
     note(
         "Open it as the seller, agree, and give the address where the browser is sent then to: mlmessages auth exchange"
@@ -193,20 +230,22 @@ def _save_pending(token_file: Path, pending: Pending) -> None:
 
 @auth.command(short_help="Take the address where the browser was sent.")
 @options.base_url
-@_token_file
-def exchange(token_file: Path, *, base_url: str) -> None:
+@_token_file_or_database
+def exchange(place: Path | str, *, base_url: str) -> None:
     """Turn the address where the browser was sent, or the code in it, into tokens, and keep them.
 
-    It is asked for, or read as one line from stdin.
+    It is asked for, or read as one line from stdin. In a database the seller is taken in, beside the others.
     """
-    pending = Pending.load(token_file)
+    beside = _pending_beside(place)
+    pending = Pending.load(beside)
     id_, secret = application()
     if id_ != pending.client_id:
         raise click.UsageError(f"The consent was asked for by another application, {pending.client_id}.")
     code = _code(_pasted(), pending)
-    token = run(_exchanged(base_url, token_file, pending, secret, code))
+    keeping = _in_file(place) if isinstance(place, Path) else _in_database(place)
+    token = run(_exchanged(base_url, keeping, beside=beside, pending=pending, secret=secret, code=code))
     note("The tokens are kept.")
-    if on_windows():
+    if isinstance(place, Path) and on_windows():
         note("On Windows whoever may read the folder may read them: keep the file in your user profile.")
     _print(token)
 
@@ -253,25 +292,28 @@ def _not_given(found: Redirect) -> str:
     return f"The consent was not given: {said}. {hint + ' ' if hint else ''}{_BEGIN_AGAIN}"
 
 
-async def _exchanged(base_url: str, token_file: Path, pending: Pending, secret: Secret, code: Secret) -> Token:
+async def _exchanged(
+    base_url: str,
+    keeping: AbstractAsyncContextManager[Keep],
+    *,
+    beside: Path,
+    pending: Pending,
+    secret: Secret,
+    code: Secret,
+) -> Token:
     from ...auth.grants import code_form
     from ...auth.in_flight import uninterrupted
-    from ...auth.store import FileTokenStore
 
-    store = FileTokenStore(token_file)
     form = code_form(pending.client_id, secret, code, pending.redirect_uri, pending.verifier)
-    async with _endpoint(base_url) as http, store.lock():
-        before = await store.load()
+    async with _endpoint(base_url) as http, keeping as keep:
         # A code is for one use: before it is spent, each file is written that has to be written afterwards.
-        _save_pending(token_file, pending)
-        if before is not None:
-            await store.save(before)
-        token = await uninterrupted(_granted(http, form, store, before))
-    Pending.path(token_file).unlink(missing_ok=True)
+        _save_pending(beside, pending)
+        token = await uninterrupted(_granted(http, form, keep))
+    Pending.path(beside).unlink(missing_ok=True)
     return token
 
 
-async def _granted(http: Http, form: dict[str, str], store: TokenStore, before: Token | None) -> Token:
+async def _granted(http: Http, form: dict[str, str], keep: Keep) -> Token:
     """Spend the code, and keep what it brings."""
     from ...auth.grants import next_token
     from ...auth.in_flight import answer_awaited
@@ -289,16 +331,54 @@ async def _granted(http: Http, form: dict[str, str], store: TokenStore, before: 
             ) from None
         except GrantLost as error:
             raise AuthError(f"no usable answer ({error.said}): the code may be spent. {_BEGIN_AGAIN}") from None
-        token = next_token(grant, asked)
-        if before is not None and before.user_id is not None and token.user_id not in (None, before.user_id):
-            raise AuthError(
-                f"the token file holds the tokens of seller {before.user_id}, and seller {token.user_id} has agreed:"
-                f" nothing was replaced. Name another token file. {_BEGIN_AGAIN}"
-            )
         for remark in grant.remarks:
             note(f"The answer is odd: {remark}.")
-        await store.save(revealed(token))
+        token = next_token(grant, asked)
+        await keep(revealed(token))
         return token
+
+
+@asynccontextmanager
+async def _in_file(token_file: Path) -> AsyncIterator[Keep]:
+    """Give what keeps tokens in the file, which is locked, and was replaced by itself to see that it can be."""
+    from ...auth.store import FileTokenStore
+    from ...errors import AuthError
+
+    store = FileTokenStore(token_file)
+
+    async def keep(token: Token) -> None:
+        if before is not None and before.user_id is not None and token.user_id not in (None, before.user_id):
+            raise AuthError(
+                f"{token_file.name} holds the tokens of seller {before.user_id}, and seller {token.user_id} has agreed:"
+                f" nothing was replaced. Name another token file. {_BEGIN_AGAIN}"
+            )
+        await store.save(token)
+
+    async with store.lock():
+        before = await store.load()
+        if before is not None:
+            await store.save(before)
+        yield keep
+
+
+@asynccontextmanager
+async def _in_database(url: str) -> AsyncIterator[Keep]:
+    """Give what keeps tokens in the database, which was asked whether it can be written."""
+    from ...errors import AuthError
+
+    async def keep(token: Token) -> None:
+        if token.user_id is None:
+            raise AuthError(f"the answer does not say whose tokens they are: they are not kept. {_BEGIN_AGAIN}")
+        await database.add(token)
+
+    async with opened_database(url) as database:
+        await database.check()
+        yield keep
+
+
+def _pending_beside(place: Path | str) -> Path:
+    """Return the file beside which the pending consent is kept: the token file, or one of the current folder."""
+    return place if isinstance(place, Path) else Path("mlmessages")
 
 
 @asynccontextmanager
