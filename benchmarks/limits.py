@@ -4,6 +4,8 @@
 
 On a virtual clock, against three kinds of server and two latencies, 100 requests in flight at most. The server counts a
 request half of its latency after it was sent. One that is refused is sent again, when the limiter allows.
+
+`shared_limits.py` has the case of several processes on one budget.
 """
 
 from __future__ import annotations

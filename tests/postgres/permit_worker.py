@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
-from mlmessages import MessagesClient
-from mlmessages.postgres.address import Address
-from mlmessages.postgres.connection import Statements
-from mlmessages.postgres.permits import limits
+from mlmessages import Database, MessagesClient
 
 
-async def main(task: dict[str, str | int | float]) -> None:
-    statements = Statements(Address(str(task["database"])), "mlmessages")
-    await statements.open()
-    budget = limits(statements, 1, reads=int(task["reads"]), period=float(task["period"]), per_second=None)
-    async with MessagesClient(
-        str(task["token"]), seller_id=str(task["seller"]), base_url=str(task["url"]), limits=budget
-    ) as client:
-        await asyncio.gather(*(client.page(str(task["pack"])) for _ in range(int(task["requests"]))))
-    await budget.close()
-    await statements.close()
+async def main(task: dict[str, Any]) -> None:
+    async with (
+        Database(task["database"], key=None) as database,
+        MessagesClient(
+            task["token"],
+            seller_id=task["seller"],
+            base_url=task["url"],
+            limits=database.limits(1, reads=task["reads"], period=task["period"], per_second=None),
+        ) as client,
+    ):
+        await asyncio.gather(*(client.page(task["pack"]) for _ in range(task["requests"])))
 
 
 if __name__ == "__main__":
