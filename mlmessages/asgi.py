@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-from .inbox.inbox import Inbox
-from .inbox.receiver import Counts, Inboxes, Receiver
+from .inbox.receiver import Counts, Receiver, Target
 
 __all__ = ["Counts", "NotificationApp"]
 
@@ -26,14 +25,14 @@ class NotificationApp:
 
     def __init__(
         self,
-        inbox: Inbox | Mapping[str, Inbox],
+        inbox: Target,
         *,
         secret: str,
         application_id: int | str,
         answer_within: float = 0.4,
     ) -> None:
         self._receiver = Receiver(
-            Inboxes(inbox), secret=secret, application_id=application_id, prefix="", answer_within=answer_within
+            inbox, secret=secret, application_id=application_id, prefix="", answer_within=answer_within
         )
 
     @property

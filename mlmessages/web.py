@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -16,8 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .api.arguments import check_int, check_seconds
-from .inbox.inbox import Inbox
-from .inbox.receiver import MOST_BYTES, Counts, Inboxes, Receiver
+from .inbox.receiver import MOST_BYTES, Counts, Receiver, Target
 
 __all__ = ["Counts", "NotificationRoutes", "serve"]
 
@@ -30,7 +29,7 @@ class NotificationRoutes:
     """``POST {prefix}/{secret}``, for `aiohttp.web.Application.add_routes`: one durable insert, then 200.
 
     - `inbox`: where notifications go; or several by the user id that their notifications name: an application has one
-      address for all of its sellers.
+      address for all of its sellers; or a `Database`, in any process that has opened it.
     - `secret`: at least 16 characters that may stand in a path, such as `secrets.token_urlsafe` makes. A wrong one is a
       404, like any other path; a slash behind it changes nothing. Access logs show it: switch them off.
     - `application_id`: posts that name another one are refused.
@@ -43,7 +42,7 @@ class NotificationRoutes:
 
     def __init__(
         self,
-        inbox: Inbox | Mapping[str, Inbox],
+        inbox: Target,
         *,
         secret: str,
         application_id: int | str,
@@ -51,7 +50,7 @@ class NotificationRoutes:
         answer_within: float = 0.4,
     ) -> None:
         self._receiver = Receiver(
-            Inboxes(inbox), secret=secret, application_id=application_id, prefix=prefix, answer_within=answer_within
+            inbox, secret=secret, application_id=application_id, prefix=prefix, answer_within=answer_within
         )
         self._routes = [
             web.post(f"{prefix}/{{secret}}", self._post),
@@ -82,7 +81,7 @@ class NotificationRoutes:
 
 @asynccontextmanager
 async def serve(
-    inbox: Inbox | Mapping[str, Inbox],
+    inbox: Target,
     *,
     secret: str,
     application_id: int | str,

@@ -13,7 +13,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from attrs import define
 
@@ -32,34 +32,24 @@ _WARN_EVERY: Final = 300.0  # seconds between two warnings of the same kind
 _HEALTH_EVERY: Final = 1.0  # seconds for which an answer of the health path holds: anybody may ask
 
 
+@runtime_checkable
 class Destination(Protocol):
-    """Where the notifications of one or several sellers are written down."""
+    """Where the notifications of several sellers are written down, such as a `Database`."""
 
-    async def take(self, notification: Notification) -> bool:
-        """Write it down, durable on return; return False if its user is not a seller here. Raises `JournalError`."""
+    async def notify(self, notification: Notification) -> bool:
+        """Write it down, durable on return; return False if its user is no seller here. Raises `JournalError`."""
 
     async def check(self) -> None:
         """Raise `JournalError` if nothing can be written down."""
 
-    @property
-    def sellers(self) -> str:
-        """Whose notifications are taken, in words, for a warning."""
 
-
-class Inboxes:
+class _Inboxes:
     """The inboxes of this process, by the user id that a notification names."""
 
-    def __init__(self, inbox: Inbox | Mapping[str, Inbox]) -> None:
-        inboxes = {inbox.seller_id: inbox} if isinstance(inbox, Inbox) else inbox
-        if not isinstance(inboxes, Mapping) or not all(isinstance(each, Inbox) for each in inboxes.values()):
-            raise ValueError("inbox must be an Inbox, or a mapping from user ids to them")
+    def __init__(self, inboxes: Mapping[str, Inbox]) -> None:
         self._inboxes = {check_id("user id", user): each for user, each in inboxes.items()}
 
-    @property
-    def sellers(self) -> str:
-        return next(iter(self._inboxes)) if len(self._inboxes) == 1 else f"one of {len(self._inboxes):,}"
-
-    async def take(self, notification: Notification) -> bool:
+    async def notify(self, notification: Notification) -> bool:
         inbox = self._inboxes.get(notification.user_id or "")
         if inbox is None:
             return False
@@ -69,6 +59,20 @@ class Inboxes:
     async def check(self) -> None:
         for inbox in self._inboxes.values():
             await inbox.dead_letters()
+
+
+Target = Inbox | Mapping[str, Inbox] | Destination
+
+
+def _destination(target: Target) -> Destination:
+    if isinstance(target, Inbox):
+        return _Inboxes({target.seller_id: target})
+    if isinstance(target, Mapping):
+        if all(isinstance(each, Inbox) for each in target.values()):
+            return _Inboxes(target)
+    elif isinstance(target, Destination):
+        return target
+    raise ValueError("inbox must be an Inbox, a mapping from user ids to them, or a Database")
 
 
 @define
@@ -89,7 +93,7 @@ class Counts:
 class Receiver:
     """Answers posts with a status: one durable insert, then 200. Raises `ValueError` for wrong arguments.
 
-    - `destination`: where notifications go.
+    - `target`: the inbox that notifications go to; or several by the user id that they name; or a `Database`.
     - `secret`: at least 16 characters that may stand in a path, such as `secrets.token_urlsafe` makes.
     - `application_id`: posts that name another one are refused.
     - `prefix`: the path in front of the secret.
@@ -101,7 +105,7 @@ class Receiver:
 
     def __init__(
         self,
-        destination: Destination,
+        target: Target,
         *,
         secret: str,
         application_id: int | str,
@@ -113,7 +117,12 @@ class Receiver:
             raise ValueError("secret must be 16 to 200 ASCII letters, digits and . _ ~ -")
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise ValueError("prefix must be empty or a path such as '/notifications'")
-        self._destination = destination
+        self._destination = _destination(target)
+        self._expected = (
+            f"the seller here is {target.seller_id}"
+            if isinstance(target, Inbox)
+            else "no seller of this service is that"
+        )
         self._secret = secret.encode()
         self._application_id = check_id("application_id", application_id)
         self._answer_within = check_seconds("answer_within", answer_within)
@@ -169,11 +178,11 @@ class Receiver:
                 f"notifications of the topic {one_line(notification.topic)[:60]} are answered and left out: only"
                 f" {' and '.join(TOPICS)} are for this service",
             )
-        if not await self._destination.take(notification):
+        if not await self._destination.notify(notification):
             return self._ignore(
                 "user",
                 f"notifications are answered and left out: they are of user {notification.user_id or 'without an id'},"
-                f" and the seller here is {self._destination.sellers}",
+                f" and {self._expected}",
             )
         self.counts.taken += 1
         return 200
