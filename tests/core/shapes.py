@@ -112,8 +112,9 @@ def put(value: Any, path: Path_, new: Any) -> None:
             value = value[key]
         except (KeyError, IndexError, TypeError):
             return
-    if isinstance(value, (dict if isinstance(path[-1], str) else list)):
-        value[path[-1]] = new
+    last = path[-1]
+    if (isinstance(last, str) and isinstance(value, dict)) or (isinstance(last, int) and isinstance(value, list)):
+        value[last] = new  # type: ignore[index]  # which of the two it is, was looked at
 
 
 MARK = "zqx"  # begins every generated text: what must never appear in an explanation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any
 from urllib.parse import quote
@@ -152,7 +153,14 @@ def test_no_cut_and_no_escape_of_a_part_is_seen_through(data: st.DataObject) -> 
     """Any part of 16 characters or more, each character escaped in its own way, is hidden."""
     start = data.draw(st.integers(0, len(TOKEN) - RUN))
     part = TOKEN[start : data.draw(st.integers(start + RUN, len(TOKEN)))]
-    ways = [str, str.upper, percent, lambda c: f"&#{ord(c)};", lambda c: f"\\u{ord(c):04x}", lambda c: f" {c}"]
+    ways: list[Callable[[str], str]] = [
+        str,
+        str.upper,
+        percent,
+        lambda c: f"&#{ord(c)};",
+        lambda c: f"\\u{ord(c):04x}",
+        lambda c: f" {c}",
+    ]
     quoted = "".join(data.draw(st.sampled_from(ways))(char) for char in part)
     shown = mask(f"({quoted})", [TOKEN])
     assert "***" in shown
