@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cases import case
-from fleet.memory import MemoryDatabase, Shared
 from mlmessages import Delivery, Fleet, Limits
+from mlmessages.fleet.memory import MemoryDatabase, SharedMemory
 from mlmessages.models import Token
 from mlmessages.testing import Behaviour, Marketplace, RateWindow
 from worlds import on_virtual_clock
@@ -26,13 +26,13 @@ class Process:
 
     def kill(self) -> None:
         """Cut it off from the store for good: it decides and renews nothing any more."""
-        self.database.store.cut = True
+        self.database.cut_off()
 
 
 class World:
     """A marketplace, and the deliveries of all processes."""
 
-    def __init__(self, marketplace: Marketplace, shared: Shared) -> None:
+    def __init__(self, marketplace: Marketplace, shared: SharedMemory) -> None:
         self.marketplace, self.shared = marketplace, shared
         self.deliveries: list[Delivery] = []
         self.changed = asyncio.Event()
@@ -76,12 +76,12 @@ class World:
 @asynccontextmanager
 async def world_of(sellers: int, packs: int, *, limits: Limits | None = None, **options: Any) -> AsyncIterator[World]:
     marketplace = Marketplace(sellers=sellers, packs=packs, **options)
-    shared = Shared(limits or Limits(per_second=None))
+    shared = SharedMemory(limits or Limits(per_second=None))
     now = datetime.now(UTC)
     for seller in marketplace.sellers:
         oauth = seller.oauth
         tokens = Token(oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, seller.seller_id)
-        await shared.add(tokens)
+        shared.add(tokens)
     yield World(marketplace, shared)
 
 
@@ -276,7 +276,7 @@ async def test_only_the_named_sellers_are_served() -> None:
 @on_virtual_clock
 async def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> None:
     """`ValueError`, before anything is taken or sent."""
-    database = MemoryDatabase(Shared(Limits()))
+    database = MemoryDatabase(SharedMemory())
     arguments = {"database": database, "client_id": "1", "client_secret": "secret", **wrong}
     with pytest.raises(ValueError, match="must"):
         Fleet(**arguments)
