@@ -31,8 +31,8 @@ def _peek_then_mark(_: Path) -> None:
     """Read without marking, then mark, and do not look at the answer."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: ConversationRead, pack_id: str, limit: int, **options: Any) -> None:
-        await walk(self, look, pack_id, limit, **{**options, "mark": False})
+    async def mutant(self: Reader, read: ConversationRead, pack_id: str, limit: int, **options: Any) -> None:
+        await walk(self, read, pack_id, limit, **{**options, "mark": False})
         await self.page(
             pack_id, limit, mark=True, count=options.get("count"), before_marking=options.get("before_marking")
         )
@@ -44,9 +44,9 @@ def _new_by_read(_: Path) -> None:
     """What shows as read is not new."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: ConversationRead, *args: Any, **options: Any) -> None:
-        await walk(self, look, *args, **options)
-        look.messages = [row for row in look.messages if row.read is None]
+    async def mutant(self: Reader, read: ConversationRead, *args: Any, **options: Any) -> None:
+        await walk(self, read, *args, **options)
+        read.messages = [row for row in read.messages if row.read is None]
 
     Reader.walk = mutant  # type: ignore[method-assign]
 
@@ -55,11 +55,11 @@ def _immediate_retry(_: Path) -> None:
     """What timed out is sent again at once."""
     walk = Reader.walk
 
-    async def mutant(self: Reader, look: ConversationRead, *args: Any, **options: Any) -> None:
+    async def mutant(self: Reader, read: ConversationRead, *args: Any, **options: Any) -> None:
         try:
-            await walk(self, look, *args, **options)
+            await walk(self, read, *args, **options)
         except AnswerLost:
-            await walk(self, look, *args, **options)
+            await walk(self, read, *args, **options)
 
     Reader.walk = mutant  # type: ignore[method-assign]
 
