@@ -1,6 +1,4 @@
-"""`Inbox`: every unread conversation with one GET each, delivered until it is acknowledged, wherever the process is
-killed.
-"""
+"""`Inbox`: every unread conversation, with one GET each, delivered until it is acknowledged."""
 
 from __future__ import annotations
 
@@ -44,15 +42,20 @@ def _place(where: str | PathLike[str] | Place | Places, seller_id: str, settle_t
 class Inbox:
     """The unread conversations of one seller, one GET each, nothing lost: an async context manager.
 
-    - `path`: the journal, an SQLite file of its own for each seller, readable by its owner alone.
-    - `concurrency`: how many conversations are read ahead at most; `limit`: messages asked for in a page.
-    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed; its pack is read again
-      then.
-    - `park_after`: the most GETs that a refused pack costs in one drain before it is parked.
+    Wherever the process is killed, every message that it has marked is delivered by it or by the next one. The protocol
+    and its rules stand in the docstring of `mlmessages.inbox`.
+
+    - `path`: where the journal is. A path: an SQLite file of its own for each seller, readable by its owner alone. Or a
+      `Database`, for many sellers on many machines.
+    - `concurrency`: how many conversations are read at a time, and held ready, at most.
+    - `limit`: messages asked for in a page.
+    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed; its conversation is read
+      again then.
+    - `park_after`: the most GETs that a refused conversation costs in one drain before it is parked.
     - `verify`: ``"always"`` reads each conversation a second time, for servers that do not mark atomically.
 
     Entering raises `JournalError` if the journal is another seller's, of a newer version, corrupt, in use, or cannot be
-    written. Nothing is marked then.
+    written; nothing is marked then. A wrong argument is a `ValueError`.
     """
 
     def __init__(
@@ -126,12 +129,13 @@ class Inbox:
     def drain(self) -> InboxDrain:
         """Deliver until a listing that was sent after the last read shows nothing left but parked packs.
 
-        What a process before this one left unacknowledged comes first. A delivery that is not acknowledged is not
-        repeated in this process, and holds nobody up. One drain at a time: a new one takes over from one that was left
-        open, and `RuntimeError` if somebody waits for that one's next delivery.
+        What an earlier process left unacknowledged comes first. A delivery that is not acknowledged is not repeated in
+        this process, and delays no other.
 
-        Raises `DrainStalled` if parked packs fill the capped listing, `JournalError`, and the error of a listing, of
-        the token or of the connection; each ends the drain, and whatever was owed is still owed.
+        Iterating raises `DrainStalled` if parked packs fill the capped listing, `Forbidden` if the seller id is
+        another user's, `JournalError`, and the error of a listing, of the token or of the connection. Each ends the
+        drain, and what was owed is still owed. An inbox has one drain at a time: a new one takes over from one that was
+        left open; `RuntimeError` while a consumer waits for the next delivery of that one.
         """
         self._check_open()
         if self._drain is not None:
@@ -156,10 +160,11 @@ class Inbox:
         app_id: int | str | None = None,
         on_error: OnError | None = None,
     ) -> None:
-        """Deliver for ever: first what is unread, then what notifications tell of and a listing shows every `interval`
-        seconds.
+        """Deliver until it is stopped: first what is unread, then what comes.
 
-        `handler` is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
+        Notifications (`notify`) tell of what comes, and a listing every `interval` seconds shows the rest.
+
+        `handler`, a function or a coroutine function, is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
         Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered` and with what
         has come since, from the journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is
         one of the `dead_letters`. The others go on. The log names the pack, the type of the exception and the place in
@@ -168,13 +173,16 @@ class Inbox:
 
         A handler that does not return holds one of the `concurrency` places. The log warns of it after five minutes.
 
-        A notified message that is in no read of its conversation a minute later is looked up by its id. `app_id`: the
-        application's, to ask for the notifications of the last two days that nobody took.
+        A notified message that is in no read of its conversation a minute later is looked up by its id. With `app_id`,
+        the application's id, the notifications of the last two days that were not accepted are asked for every hour.
 
-        SIGTERM (where nobody else handles it) and cancellation stop it: no conversation is claimed any more, what is in
-        flight has `grace` seconds, and what was not acknowledged is delivered by the next run. Whatever passes is
-        waited for: no connection, a server error, a listing that parked packs fill. Raises `JournalError`, and what
-        does not pass: the refusal of a listing or of the token.
+        SIGTERM (where the program does not handle it) and cancellation stop it: no conversation is claimed any more,
+        what is in flight has `grace` seconds, and what was not acknowledged is delivered by the next run. Leaving the
+        inbox stops it too, and `run` returns.
+
+        What passes by itself is waited for: no connection, a server error, a listing that parked packs fill. Raises
+        `JournalError`, and what does not pass: the refusal of a listing or of the token, `Forbidden` for a seller id
+        that is another user's.
         """
         every = check_seconds("interval", interval)
         settings = Settings(
@@ -187,10 +195,12 @@ class Inbox:
         await run_service(self, handler, settings, on_error)
 
     async def notify(self, notification: Notification) -> None:
-        """Take a notification in: durable on return, and no request is sent here. Raises `JournalError`.
+        """Take a notification in: durable on return, without a request.
 
-        It rings for a listing in `run`, now or when that begins. One that only says that something was read, that names
-        no message, or one that is known changes nothing.
+        It makes `run` ask for a listing, now or when it begins, and look up the message that it names, if no listing
+        leads to it. A receipt (it only says that something was read), another topic, and a message that is known change
+        nothing. Raises `JournalError` where it is not written down: answer with a 503 then, and Mercado Libre sends it
+        again.
         """
         if not isinstance(notification, Notification):
             raise ValueError("notification must be a Notification")
@@ -199,14 +209,14 @@ class Inbox:
 
     @property
     def seller_id(self) -> str:
-        """Whose conversations these are."""
+        """The id of the seller whose conversations these are."""
         return self._reader.seller_id
 
     async def dead_letters(self) -> tuple[PackFailure, ...]:
-        """The packs with messages that the handler of `run` failed at too often, which it is not given any more.
+        """Return the packs with messages that the handler of `run` failed at too often, which it is not given any more.
 
-        They are in the journal: `retry_dead_letters` gives them to the handler again, and `drain`, in a new process,
-        delivers them with all else that is not acknowledged.
+        They are kept in the journal: `retry_dead_letters` gives them to the handler again, and `drain`, in a new
+        process, delivers them with all else that is not acknowledged. Raises `JournalError`.
         """
         self._check_open()
         errors = dict((await self._journal.dead_letters()).values())
@@ -215,7 +225,10 @@ class Inbox:
         )
 
     async def retry_dead_letters(self) -> int:
-        """Give them to the handler of the next `run` again; how many messages they are. Not while one runs."""
+        """Give the dead letters to the handler of the next `run` again; return how many messages they are.
+
+        Raises `JournalError`, and `RuntimeError` while `run` is running.
+        """
         self._check_open()
         if self._service is not None:
             raise RuntimeError("stop `run` first")

@@ -436,12 +436,12 @@ class Ingest:
 
     @property
     def seller_id(self) -> str:
-        """Whose conversations these are."""
+        """The id of the seller whose conversations these are."""
         return self._reader.seller_id
 
     @property
     def refusals(self) -> int:
-        """How many 429s there were."""
+        """The number of 429s so far."""
         return self.limits.refusals
 
     def _in(self, seconds: float) -> float:

@@ -28,7 +28,7 @@ class NewMessages:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the messages."""
+        """The ids of the messages, oldest first."""
         return [message.id for message in self.messages]
 
     def only(self, wanted: Callable[[str], bool]) -> NewMessages | None:
