@@ -49,8 +49,8 @@ class Inbox:
       `Database`, for many sellers on many machines.
     - `concurrency`: how many conversations are read at a time, and held ready, at most.
     - `limit`: messages asked for in a page.
-    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed; its conversation is read
-      again then.
+    - `settle_time`: seconds after which a request of unknown outcome can no longer be executed, and its conversation is
+      read again.
     - `park_after`: the most GETs that a refused conversation costs in one drain before it is parked.
     - `verify`: ``"always"`` reads each conversation a second time, for servers that do not mark atomically.
 
@@ -164,8 +164,8 @@ class Inbox:
 
         Notifications (`notify`) tell of what comes, and a listing every `interval` seconds shows the rest.
 
-        `handler`, a function or a coroutine function, is called for up to `concurrency` conversations at a time, one delivery of a conversation at a time.
-        Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered` and with what
+        `handler`, a function or a coroutine function, is called for up to `concurrency` conversations at a time, one
+        delivery of a conversation at a time. Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered` and with what
         has come since, from the journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is
         one of the `dead_letters`. The others go on. The log names the pack, the type of the exception and the place in
         the handler, but not what the exception says: that may be a buyer's text. `on_error(exception, delivery)`, a
