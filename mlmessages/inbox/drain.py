@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..api.outcomes import Outcome, outcome
 from ..conversations.backlog import Pack
 from ..conversations.drain_loop import DrainLoop
+from ..conversations.single_consumer import SingleConsumer
 from ..errors import APIError, AuthError, JournalError, TransportError
 from ..journal.journal import Journal
 from ..models import ConversationStatus, Message
@@ -110,16 +111,20 @@ class Once:
             await self._undelivered.undo_once(self._news, self._name)
 
 
-class InboxDrain:
-    """The deliveries of one `Inbox.drain`: an async iterator and async context manager."""
+class InboxDrain(SingleConsumer[Delivery]):
+    """The deliveries of one `Inbox.drain`: an async iterator and async context manager of `Delivery`."""
+
+    _NAME: ClassVar[str] = "a drain"
+    _OWNER: ClassVar[str] = "the inbox"
 
     def __init__(self, ingest: Ingest, journal: Journal, concurrency: int, before: InboxDrain | None) -> None:
+        super().__init__()
         self._ingest = ingest
         self._undelivered = ingest.undelivered
         self._journal = journal
         self._concurrency = concurrency
         self._before = before  # it may have been left open by a `break`
-        self._busy = self._replaced = self._left = False
+        self._replaced = False
         ingest.begin()
         self.loop: Final[DrainLoop[ReadResult]] = DrainLoop(
             ingest.backlog,
@@ -140,68 +145,44 @@ class InboxDrain:
         finally:
             self._busy = False
 
-    @property
-    def closed(self) -> bool:
-        """True if it is over."""
-        return self.loop.closed
-
     def replace(self) -> None:
         """Let another drain take over. `RuntimeError` where a consumer waits for this one's next delivery."""
         if self._busy:
             raise RuntimeError("an inbox has one drain at a time: close the other one first")
-        self._replaced = not self.closed
+        self._replaced = not self.loop.closed
 
-    def __aiter__(self) -> InboxDrain:
-        return self
+    def _is_closed(self) -> bool:
+        return self.loop.closed or self._replaced
 
-    async def __anext__(self) -> Delivery:
-        if self._busy:
-            raise RuntimeError("a drain has one consumer at a time")
-        if self._replaced:
-            raise RuntimeError("another drain of this inbox has taken over")
-        if self.closed:
-            raise self._end()
-        self._busy = True
-        try:
-            news = await self._next()
-        except Exception:
-            await self.aclose()
-            if self._left:  # whatever failed because of that
-                raise self._end() from None
-            raise
-        finally:
-            self._busy = False
-        if news is None:
-            await self.aclose()
-            raise self._end()
-        self._undelivered.record(news)
-        return Delivery(self._undelivered, news)
+    def _check(self) -> None:
+        pass  # what is closed says so when it is used
 
     def _end(self) -> Exception:
-        return RuntimeError("the inbox is closed") if self._left else StopAsyncIteration()
+        if self._replaced:
+            return RuntimeError("another drain of this inbox has taken over")
+        return super()._end()
 
-    async def leave(self) -> None:
-        """Close it because the inbox is left: to its consumer, that is not the end, but a `RuntimeError`."""
-        self._left = self._left or not self.closed
-        await self.aclose()
+    async def _next(self) -> Delivery | None:
+        await self._close_before()
+        while not self.loop.closed:
+            await self._ingest.reload()
+            if (news := await self._undelivered.left_over()) is not None:
+                return self._hand_over(news)
+            if (news := await self._undelivered.just_read()) is not None:
+                self.loop.read_ahead(self._concurrency - self._undelivered.read_ahead)
+                return self._hand_over(news)
+            if not await self.loop.advance(self._concurrency):
+                break
+        return None
+
+    def _hand_over(self, news: NewMessages) -> Delivery:
+        self._undelivered.record(news)
+        return Delivery(self._undelivered, news)
 
     async def _close_before(self) -> None:
         if self._before is not None:
             await self._before.aclose()
             self._before = None
-
-    async def _next(self) -> NewMessages | None:
-        await self._close_before()
-        while not self.closed:
-            await self._ingest.reload()
-            if (news := await self._undelivered.left_over()) is not None:
-                return news
-            if (news := await self._undelivered.just_read()) is not None:
-                self.loop.read_ahead(self._concurrency - self._undelivered.read_ahead)
-                return news
-            if not await self.loop.advance(self._concurrency):
-                break
-        return None
 
     async def aclose(self) -> None:
         """End the drain: no pack is claimed any more, and what has left gets 5 s to be answered and stored.
@@ -209,7 +190,7 @@ class InboxDrain:
         What was stored and not handed over comes in the next drain.
         """
         await self._close_before()
-        if self.closed and not self.loop.reads_in_flight:
+        if self.loop.closed and not self.loop.reads_in_flight:
             return
         self.loop.close()
         reads = dict(self.loop.reads_in_flight)  # a copy: a consumer that is waiting meanwhile takes out those that end
@@ -235,11 +216,3 @@ class InboxDrain:
                 await self._ingest.give_up(pack)
             else:
                 await self.loop.finish(task)
-
-    async def __aenter__(self) -> InboxDrain:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()

@@ -112,7 +112,7 @@ class Inbox:
             if self._service is not None:
                 await self._service.stopped()
             if self._drain is not None:
-                await self._drain.leave()
+                await self._drain._leave()
         finally:
             await self._journal.close()
 
@@ -165,11 +165,11 @@ class Inbox:
         Notifications (`notify`) tell of what comes, and a listing every `interval` seconds shows the rest.
 
         `handler`, a function or a coroutine function, is called for up to `concurrency` conversations at a time, one
-        delivery of a conversation at a time. Its return is the acknowledgement. Where it raises, the delivery comes again, with `redelivered` and with what
-        has come since, from the journal: after 5 s, 10 s, 20 s and so on, up to an hour; after `attempts` times it is
-        one of the `dead_letters`. The others go on. The log names the pack, the type of the exception and the place in
-        the handler, but not what the exception says: that may be a buyer's text. `on_error(exception, delivery)`, a
-        function or a coroutine function, is given all of it after each failure.
+        delivery of a conversation at a time. Its return is the acknowledgement. Where it raises, the delivery comes
+        again, with `redelivered` and with what has come since, from the journal: after 5 s, 10 s, 20 s and so on, up to
+        an hour; after `attempts` times it is one of the `dead_letters`. The others go on. The log names the pack, the
+        type of the exception and the place in the handler, but not what the exception says: that may be a buyer's text.
+        `on_error(exception, delivery)`, a function or a coroutine function, is given all of it after each failure.
 
         A handler that does not return holds one of the `concurrency` places. The log warns of it after five minutes.
 
