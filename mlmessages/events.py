@@ -83,7 +83,31 @@ class ParkEvent:
     seconds: float | None
 
 
-Event: TypeAlias = RequestEvent | RetryEvent | PauseEvent | RefreshEvent | DeliveryEvent | ParkEvent
+@frozen
+class SeatEvent:
+    """A fleet holds a seller from now on, or does not any more.
+
+    `what`: ``taken``, ``released`` (given back) or ``lost`` (another worker has it, or may have). `epoch` grows each
+    time that a seller changes hands.
+    """
+
+    seller_id: str
+    what: str
+    epoch: int
+
+
+@frozen
+class StopEvent:
+    """A fleet serves a seller no more for some `seconds`: its tokens or its listing are refused, as `reason` says."""
+
+    seller_id: str
+    reason: str
+    seconds: float
+
+
+Event: TypeAlias = (
+    RequestEvent | RetryEvent | PauseEvent | RefreshEvent | DeliveryEvent | ParkEvent | SeatEvent | StopEvent
+)
 Hook: TypeAlias = Callable[[Event], object]
 
 

@@ -6,8 +6,12 @@ of the events: no text of a message, no token, no id but a pack's on a delivery'
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from typing import Final
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 try:
     from opentelemetry import metrics, trace
@@ -17,9 +21,26 @@ try:
 except ImportError as error:
     raise ImportError("mlmessages.otel needs OpenTelemetry: pip install 'mlmessages[otel]'") from error
 
-from .events import DeliveryEvent, Event, ParkEvent, PauseEvent, RefreshEvent, RequestEvent, RetryEvent
+from .errors import JournalError
+from .events import (
+    DeliveryEvent,
+    Event,
+    ParkEvent,
+    PauseEvent,
+    RefreshEvent,
+    RequestEvent,
+    RetryEvent,
+    SeatEvent,
+    StopEvent,
+)
+
+if TYPE_CHECKING:
+    from .http.limits import Limits
+    from .postgres.database import Database, SellerOverview
 
 __all__ = ["OpenTelemetry"]
+
+_log: Final = logging.getLogger("mlmessages")
 
 _NAME: Final = "mlmessages"
 
@@ -30,7 +51,10 @@ class OpenTelemetry:
     Each attempt is a client span of its own, under the span that is current, with the names of the HTTP conventions.
     Metrics: ``http.client.request.duration``, and counters ``mlmessages.retries``, ``mlmessages.pause.seconds``,
     ``mlmessages.token.refreshes``, ``mlmessages.deliveries``, ``mlmessages.delivered.messages`` and
-    ``mlmessages.parked``.
+    ``mlmessages.parked``. Of a fleet: ``mlmessages.seats`` (held by this process), ``mlmessages.lease.lost`` and
+    ``mlmessages.stops``; and while `watch` runs, of all sellers of a database, the gauges ``mlmessages.owed``,
+    ``mlmessages.parked.packs``, ``mlmessages.dead``, ``mlmessages.undelivered.age`` in seconds,
+    ``mlmessages.sellers.stopped``, and of a budget ``mlmessages.permits.used``.
     """
 
     def __init__(
@@ -45,6 +69,44 @@ class OpenTelemetry:
         self._deliveries = meter.create_counter("mlmessages.deliveries", "{delivery}", "Conversations handed over")
         self._messages = meter.create_counter("mlmessages.delivered.messages", "{message}", "Messages handed over")
         self._parked = meter.create_counter("mlmessages.parked", "{park}", "What was given up for now, or for good")
+
+        self._seats = meter.create_up_down_counter("mlmessages.seats", "{seller}", "Sellers that this process holds")
+        self._lost = meter.create_counter("mlmessages.lease.lost", "{seller}", "Sellers that another process took over")
+        self._stops = meter.create_counter("mlmessages.stops", "{stop}", "Sellers that are not served for some time")
+        self._gauges = {
+            name: meter.create_gauge(f"mlmessages.{name}", unit, text)
+            for name, unit, text in (
+                ("owed", "{conversation}", "Conversations to be read, of all sellers"),
+                ("parked.packs", "{conversation}", "Conversations given up for now, of all sellers"),
+                ("dead", "{message}", "Messages that the handler failed at too often"),
+                ("undelivered.age", "s", "Age of the oldest message that no handler has acknowledged"),
+                ("sellers.stopped", "{seller}", "Sellers that no process serves at this moment"),
+                ("permits.used", "{request}", "Reads of the budget that this process's requests have used"),
+            )
+        }
+
+    async def watch(self, database: Database, *, limits: Limits | None = None, every: float = 15.0) -> None:
+        """Measure a database every so many seconds until cancelled; a database that is away is waited for."""
+        while True:
+            try:
+                self._measure(await database.overview())
+            except JournalError as error:
+                _log.warning("the database cannot be measured: %s", error)
+            if limits is not None:
+                self._gauges["permits.used"].set(limits.used)
+            await asyncio.sleep(every)
+
+    def _measure(self, sellers: Sequence[SellerOverview]) -> None:
+        now = datetime.now(UTC)
+        oldest = min((row.oldest_undelivered for row in sellers if row.oldest_undelivered is not None), default=now)
+        for name, value in (
+            ("owed", sum(row.owed for row in sellers)),
+            ("parked.packs", sum(row.parked for row in sellers)),
+            ("dead", sum(row.dead for row in sellers)),
+            ("undelivered.age", max((now - oldest).total_seconds(), 0.0)),
+            ("sellers.stopped", sum(row.stopped is not None for row in sellers)),
+        ):
+            self._gauges[name].set(value)
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
@@ -61,6 +123,12 @@ class OpenTelemetry:
                 self._delivery(event)
             case ParkEvent():
                 self._parked.add(1, {"what": event.what, "error.type": event.error})
+            case SeatEvent():
+                self._seats.add(1 if event.what == "taken" else -1)
+                if event.what == "lost":
+                    self._lost.add(1)
+            case StopEvent():
+                self._stops.add(1)
 
     def _request(self, event: RequestEvent) -> None:
         attributes: dict[str, AttributeValue] = {

@@ -13,7 +13,7 @@ from ..api.endpoints import Routes
 from ..auth.oauth import OAuthToken
 from ..auth.source import Secret
 from ..client import MessagesClient
-from ..events import Hook
+from ..events import Events, Hook
 from ..http.limits import Limits
 from ..http.retry import Retry
 from ..http.transport import open_session
@@ -77,6 +77,7 @@ class Fleet:
         self._handlers = check_int("handlers", handlers, 1)
         self._settle_time = check_seconds("settle_time", settle_time, zero=True)
         self._session = session
+        self._events = Events(on_event)
         self._limits = database.limits(client_id) if limits is None else limits
         client_secret = Secret(client_secret) if isinstance(client_secret, str) else client_secret
 
@@ -167,10 +168,15 @@ class Fleet:
                 handler=handler,
                 settings=settings,
                 on_error=on_error,
+                events=self._events,
             )
 
         self._supervisor = supervisor = Supervisor(
-            self._database.journals, serve, settle_time=self._settle_time, sellers=self._sellers
+            self._database.journals,
+            serve,
+            settle_time=self._settle_time,
+            sellers=self._sellers,
+            events=self._events,
         )
         stop = asyncio.Event()
         missed = asyncio.create_task(

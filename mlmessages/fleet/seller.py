@@ -9,6 +9,7 @@ from typing import Final
 
 from ..client import MessagesClient
 from ..errors import AuthError, JournalError, LeaseLost, MessagesError
+from ..events import Events, StopEvent, extra
 from ..inbox.dispatcher import Handler, OnError, Settings
 from ..inbox.inbox import Inbox, run_service, stop_service
 from ..journal.seats import Worker
@@ -56,6 +57,7 @@ class SellerService:
         handler: Handler,
         settings: Settings,
         on_error: OnError | None,
+        events: Events,
     ) -> None:
         self.seat: Final = seat
         self.client: Final = client
@@ -65,6 +67,7 @@ class SellerService:
         self._handler = handler
         self._settings = settings
         self._on_error = on_error
+        self._events = events
         self._inbox = Inbox(client, worker.place(seat), concurrency=settings.concurrency, settle_time=settle_time)
         self._open = False
         self.task: Final = asyncio.create_task(self._run())
@@ -115,12 +118,15 @@ class SellerService:
             _log.warning("seller %s cannot be stopped: %s", self.seat.seller_id, away)
         else:
             hint = f". {error.hint}" if error.hint else ""
+            event = StopEvent(self.seat.seller_id, self.stopped_for, seconds)
+            self._events.emit(event)
             _log.warning(
                 "seller %s is stopped for %.0f minutes: %s%s",
                 self.seat.seller_id,
                 seconds / 60,
                 self.stopped_for,
                 hint,
+                extra=extra(event),
             )
 
     async def _give_back(self) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from ..errors import JournalError
+from ..events import Events, SeatEvent
 from ..journal.seats import SeatChange
 from ..journal.shared import SharedJournals
 from ..journal.store import Seat
@@ -32,6 +33,7 @@ class Supervisor:
         *,
         settle_time: float,
         sellers: frozenset[str] | None,
+        events: Events,
     ) -> None:
         self.services: Final[dict[str, SellerService]] = {}
         self.count = 1  # of the sellers in the database
@@ -40,6 +42,7 @@ class Supervisor:
         self._serve = serve
         self._settle_time = settle_time
         self._sellers = sellers
+        self._events = events
         self._over = FleetReport()  # what the services did that have ended
         self._stopped: dict[str, str] = {}
         self._in_trouble = False
@@ -54,10 +57,10 @@ class Supervisor:
                     async with asyncio.timeout(_EVERY):
                         await stop.wait()
         finally:
-            self._worker.unlisten(self._told)
             with suppress(JournalError):  # its lease ends by itself
                 await self._worker.stop_sharing()
             await self._end()
+            self._worker.unlisten(self._told)
 
     async def _balance(self) -> None:
         try:
@@ -84,6 +87,8 @@ class Supervisor:
 
     def _told(self, change: SeatChange) -> None:
         seller_id = change.seat.seller_id
+        if change.what != "rung":
+            self._events.emit(SeatEvent(seller_id, change.what, change.seat.epoch))
         if change.what == "taken":
             service = self.services[seller_id] = self._serve(change.seat)
             service.task.add_done_callback(lambda _: self._ended(service))

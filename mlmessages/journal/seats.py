@@ -172,10 +172,10 @@ class Worker:
         holding = self._held.get(seat.seller_id)
         if holding is not None and holding.seat == seat:
             del self._held[seat.seller_id]
+            self._tell("released", seat)
         # After all that was written for this seat before.
         with suppress(LeaseLost):
             await self.engine.write(seat, lambda store, _: store.release(self.id, seat), decision=True)
-        self._tell("released", seat)
 
     async def stop_seller(self, seat: Seat, reason: str) -> float:
         """Let no worker take the seat for a while, and say why; return for how many seconds. It is still held.

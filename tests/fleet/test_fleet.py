@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 
 from cases import case
-from mlmessages import Delivery, Fleet, Limits
+from mlmessages import Delivery, Fleet, Limits, events
 from mlmessages.fleet.memory import MemoryDatabase, SharedMemory
 from mlmessages.models import Token
+from mlmessages.otel import OpenTelemetry
 from mlmessages.testing import Behaviour, Marketplace, RateWindow
 from worlds import on_virtual_clock
 
@@ -184,6 +189,48 @@ async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() 
             )
             await process.database.journals.resume(seller_id)
             await world.until(lambda: world.delivered == world.marketplace.message_ids())
+
+
+@case("Q19")
+@on_virtual_clock
+async def test_events_tell_who_holds_whom_and_who_is_stopped() -> None:
+    """Taken, lost, released, each with its epoch; a stop with its reason and time. Metrics add up to what is held."""
+    told: list[Any] = []
+    reader = InMemoryMetricReader()
+    hook = OpenTelemetry(TracerProvider(), MeterProvider([reader]))
+
+    def on_event(event: Any) -> None:
+        told.append(event)
+        hook(event)
+
+    async with world_of(3, 1) as world:
+        dead = world.marketplace.sellers[2]
+        dead.oauth.revoke()
+        async with world.process("a", on_event=on_event) as process:
+            await world.until(lambda: len(world.deliveries) == 2 and process.fleet.report.stopped)
+            assert len(process.fleet.report.sellers) == 2
+            async with world.process("b") as other:
+                await world.until(lambda: len(other.fleet.report.sellers) == 1)
+                await world.until(lambda: len(process.fleet.report.sellers) == 1)
+            [held] = process.fleet.report.sellers
+            seat = world.shared.memory.sellers[held].seat  # as if another worker had taken it
+            seat[""] = evolve(seat[""], epoch=99, worker="another")
+            await asyncio.sleep(60)
+    seats = [(event.seller_id, event.what) for event in told if isinstance(event, events.SeatEvent)]
+    assert seats.count((dead.seller_id, "taken")) == seats.count((dead.seller_id, "released")) == 1
+    assert {what for _, what in seats} == {"taken", "released", "lost"}
+    [stop] = [event for event in told if isinstance(event, events.StopEvent)]
+    assert (stop.seller_id, stop.seconds) == (dead.seller_id, 3600.0)
+    assert "ReauthorizationRequired" in stop.reason
+    data = reader.get_metrics_data()
+    assert data is not None
+    sums = {
+        metric.name: sum(getattr(point, "value", 0) for point in metric.data.data_points)
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    assert sums["mlmessages.seats"] == 0  # all that was taken was given back or lost
+    assert sums["mlmessages.stops"] == 1
+    assert sums["mlmessages.lease.lost"] >= 1
 
 
 @case("Q16")
