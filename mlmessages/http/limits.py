@@ -8,7 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final, Protocol
 
 from aiolimiter import AsyncLimiter
@@ -112,12 +112,6 @@ class MemoryWindow:
 
     def rest(self) -> None:
         """Do nothing: nothing is fetched."""
-
-    def recall(self, requests: int, now: float, seconds_ago: float) -> None:
-        """Count requests of an earlier process, the last of which was over `seconds_ago`."""
-        back = now + self._period + CLOCK_STEP - seconds_ago
-        self._returning += [back] * min(requests, self._size - self.used(now))
-        heapify(self._returning)
 
     def moved(self, now: float) -> MemoryWindow:
         """Return this window for another event loop, whose clock says `now`; what was in flight was given up."""
@@ -303,16 +297,6 @@ class Limits:
     def refusals(self) -> int:
         """How many requests were answered 429 so far."""
         return self._brake.refusals
-
-    def recall(self, reads: int, seconds_ago: float) -> None:
-        """Count requests that an earlier process sent, so that a restart does not meet a 429.
-
-        `reads`: how many GETs, the last of which was over `seconds_ago`. Needs a running event loop. Nothing happens if
-        this object has sent requests itself: then it knows.
-        """
-        self._bind()
-        if isinstance(self._reading, MemoryWindow) and not self.used and 0 <= seconds_ago < self.period:
-            self._reading.recall(reads, self._now(), seconds_ago)
 
     async def acquire(self, owner: object, *, write: bool = False) -> Permit:
         """Wait until one more request may start; `release` must follow.

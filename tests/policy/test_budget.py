@@ -315,35 +315,3 @@ def test_a_coarse_clock_lets_no_request_through_early(seed: int, monkeypatch: py
     with asyncio.Runner(loop_factory=CoarseLoop) as runner:
         counted = runner.run(main())
     assert busiest(counted, 1.0) == 4
-
-
-@case("N8")
-def test_a_restart_counts_what_was_sent_before_it() -> None:
-    """An earlier process used up its budget 10 s ago: the next one waits, as if it had gone on, and meets no 429."""
-
-    async def main() -> tuple[int, float]:
-        budget = Limits(reads=5, per_second=None)
-        budget.recall(7, seconds_ago=10)
-        used = budget.used
-        budget.release(await budget.acquire(None), answered=True)
-        return used, asyncio.get_running_loop().time()
-
-    used, started = virtual_run(main())
-    assert used == 5
-    assert started == pytest.approx(50, abs=0.01)
-
-
-@case("N8")
-@pytest.mark.parametrize("seconds_ago", [60, 1e9, -1, math.nan])
-def test_what_is_over_or_cannot_be_is_not_counted(seconds_ago: float) -> None:
-    """Requests of more than a period ago, or of the future, cost nothing; nor do those that this object knows itself."""
-
-    async def main() -> None:
-        budget = Limits(reads=5, per_second=None)
-        budget.recall(5, seconds_ago)
-        assert budget.used == 0
-        budget.release(await budget.acquire(None), answered=True)
-        budget.recall(5, 10)
-        assert budget.used == 1
-
-    virtual_run(main())

@@ -220,6 +220,19 @@ async def test_permits_that_nothing_waits_for_are_given_back(database: str, sql:
 
 @case("Q7")
 @within(20)
+async def test_a_permit_that_was_fetched_too_long_ago_is_not_used(database: str, sql: Callable[..., Any]) -> None:
+    """Two are fetched, one a second may start: the second one has run out by then, and another is asked for."""
+    async with process(database, reads=9, period=0.05, per_second=2) as budget:
+        permits = await asyncio.gather(budget.acquire(None), budget.acquire(None))
+        turns = {sql("SELECT sum(turn)::int FROM mlmessages.permit WHERE kind = 'read'")}
+        assert turns == {3}
+        for permit in permits:
+            budget.release(permit, answered=True)
+    await until(lambda: sql(USED) == 0)
+
+
+@case("Q7")
+@within(20)
 async def test_reads_and_writes_are_apart_and_used_counts_everyone(database: str) -> None:
     """Reads that are used up stop no write; `used` counts what the other process has taken."""
     async with process(database, reads=2, writes=1, period=30) as first, process(database, reads=2, period=30) as other:
