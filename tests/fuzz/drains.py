@@ -230,7 +230,7 @@ def world_of(rng: random.Random) -> World:
         cap=rng.choice([3, 1000]),
         spellings=rng.random() < 0.1,
     )
-    storm = rng.choice([0.0, 0.0, 0.1, 0.3])
+    storm = rng.choice([0.0, 0.1, 0.3])
     weather = Weather(
         marks=rng.choice([0.0, storm, 0.5]),
         reads=storm / 2,

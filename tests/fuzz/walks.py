@@ -78,13 +78,13 @@ def walk(seed: int) -> Walked:
             kind, "refused" if changes or habits.lag or habits.total == "page" else "refused, still", requests
         )
     owed = (
-        [row for row in there if _stays(row, now)] if _can_tell(habits, limit, marked=marked, still=not changes) else []
+        [row for row in there if stays(row, now)] if can_tell(habits, limit, marked=marked, still=not changes) else []
     )
     missing = tuple(row.id for row in owed if row.id not in shown)
     return Walked(kind, "ended", requests, missing)
 
 
-def _can_tell(habits: Habits, limit: int, *, marked: bool, still: bool) -> bool:
+def can_tell(habits: Habits, limit: int, *, marked: bool, still: bool) -> bool:
     """True if anything that this server shows could tell a walk that it missed something.
 
     Pages of one row have none to spare for an anchor: rows that move to the left do so unseen. And where nothing is
@@ -98,7 +98,7 @@ def _can_tell(habits: Habits, limit: int, *, marked: bool, still: bool) -> bool:
     return still or not one_a_page
 
 
-def _stays(row: Row, until: float) -> bool:
+def stays(row: Row, until: float) -> bool:
     """True if it was there all the time."""
     return row.visible(0.0) and all(start > until or end <= 0 for start, end in row.hidden)
 

@@ -35,13 +35,20 @@ class Wire(aiohttp.BaseConnector):
     """Every request goes to `answer`, which gets its target. What it began goes on when the client has given up."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__()
-        self._answer = answer
+        super().__init__(force_close=True)  # kept connections cost a timer every 15 virtual seconds
+        self.answer = answer
         self.at_work: set[asyncio.Task[None]] = set()
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """Let nothing more through: the client's process is gone. What it had sent goes on at the server."""
+        self.is_cut = True
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
+        if self.is_cut:
+            raise OSError("the process is gone")
         client = ResponseHandler(self._loop)
-        client.connection_made(_Connection(client, self._answer, self.at_work))
+        client.connection_made(_Connection(client, self))
         return client
 
     async def stop(self) -> None:
@@ -54,26 +61,27 @@ class Wire(aiohttp.BaseConnector):
 class _Connection(asyncio.Transport):
     """The client's end of a connection: what it writes is a request."""
 
-    def __init__(self, client: ResponseHandler, answer: Answer, at_work: set[asyncio.Task[None]]) -> None:
+    def __init__(self, client: ResponseHandler, wire: Wire) -> None:
         super().__init__()
         self._client = client
-        self._answer = answer
-        self._at_work = at_work
+        self._wire = wire
         self._written = b""
         self._closed = False
 
     def write(self, data: Any) -> None:
         self._written += data
+        if self._wire.is_cut:
+            return
         if b"\r\n\r\n" in self._written:
             target = self._written.split(b" ", 2)[1].decode()
             self._written = b""
             task = asyncio.ensure_future(self._serve(target))
-            self._at_work.add(task)
-            task.add_done_callback(self._at_work.discard)
+            self._wire.at_work.add(task)
+            task.add_done_callback(self._wire.at_work.discard)
 
     async def _serve(self, target: str) -> None:
-        reply = await self._answer(target)
-        if self._closed:
+        reply = await self._wire.answer(target)
+        if self._closed or self._wire.is_cut:
             return
         if reply is None:
             self.close()

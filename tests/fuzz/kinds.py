@@ -1,0 +1,26 @@
+"""The kinds of worlds, and how a seed is lived through."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from .drains import Outcome, drain
+from .inboxes import inbox
+from .reads import read
+from .walks import walk
+
+
+def _walk(seed: int) -> Outcome:
+    walked = walk(seed)
+    return Outcome(walked.kind, walked.outcome, walked.requests, lost=walked.missing)
+
+
+KINDS: Final[dict[str, Callable[[int], Outcome]]] = {"walks": _walk, "reads": read, "drains": drain, "inboxes": inbox}
+
+
+def live(kind: str, seed: int) -> Outcome:
+    """Live through one world; a seed is always the same one."""
+    random.seed(seed)  # the retries' jitter
+    return KINDS[kind](seed)
