@@ -257,7 +257,6 @@ def _user_agent() -> str:
 # What aiohttp raises before the first byte of a request leaves.
 _BEFORE_SENDING: Final = (
     aiohttp.ClientConnectorError,
-    aiohttp.ClientHttpProxyError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
     aiohttp.ServerFingerprintMismatch,
@@ -291,6 +290,8 @@ def _failure(error: Exception, timeout: float | None) -> TransportError:
         return _unreached(error)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return NotSent("no connection in time")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _refused_by_proxy(error.status)
     if isinstance(error, _BEFORE_SENDING):
         return NotSent(f"no connection: {type(error).__name__}")
     if isinstance(error, TimeoutError):
@@ -313,6 +314,9 @@ def _unreached(error: aiohttp.ClientConnectorError) -> NotSent:
         final = not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # else it was cut off on the way
         why = f"no TLS connection ({cause.reason or 'failed'})"
         hint = "Is the base URL right, and does a server that speaks TLS listen on this port?"
+    elif isinstance(error, aiohttp.ClientProxyConnectionError):
+        why = f"the proxy: {_why_unreached(error.os_error)}"
+        hint = "Is the proxy's URL right, and does it run?"
     else:
         why = _why_unreached(error.os_error)
         hint = "Is the base URL right, and is there a network?"
@@ -320,6 +324,16 @@ def _unreached(error: aiohttp.ClientConnectorError) -> NotSent:
     unreached.hint = hint
     unreached.final = final
     return unreached
+
+
+def _refused_by_proxy(status: int) -> NotSent:
+    refused = NotSent(f"no connection: the proxy answered {status}")
+    refused.final = 400 <= status < 500
+    if status == 407:
+        refused.hint = "The proxy wants a user name and a password: http://user:password@host:port."
+    elif refused.final:
+        refused.hint = "The proxy may not let connections to this host pass: ask those who run it."
+    return refused
 
 
 def _why_unreached(error: OSError) -> str:

@@ -156,6 +156,38 @@ async def test_a_handshake_that_is_cut_off_is_tried_again(caplog: pytest.LogCapt
     assert len(caplog.records) == 2
 
 
+@case("L5")
+@pytest.mark.parametrize(
+    ("status", "hint", "attempts"), [(407, "user name and a password", 1), (403, "may not let", 1), (503, None, 3)]
+)
+@within(5)
+async def test_a_proxy_that_refuses_is_told_as_that(status: int, hint: str | None, attempts: int) -> None:
+    """The proxy's refusal, which no retry mends, or its trouble, which may pass; its password is in neither."""
+    refusal = saying(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+    async with server(refusal) as wire:
+        proxy = wire.base_url.replace("http://", "http://user:hunter2@")
+        url = "https://mlmessages.invalid"
+        async with client_at(url, proxy=proxy, retry=Retry(attempts=3, base=0.01)) as client:
+            with pytest.raises(NotSent) as failed:
+                await client.page(PACK, mark_as_read=True)
+    assert str(failed.value) == f"no connection: the proxy answered {status}"
+    assert (hint or "None") in str(failed.value.hint)
+    assert len(wire.requests) == attempts
+
+
+@case("L5")
+@within(5)
+async def test_a_proxy_that_is_not_there_is_told_as_that() -> None:
+    """What is refused is the connection to the proxy, not to the server."""
+    port = closed_port()
+    proxy = f"http://user:hunter2@127.0.0.1:{port}"
+    async with client_at("https://mlmessages.invalid", proxy=proxy, retry=Retry(attempts=1)) as client:
+        with pytest.raises(NotSent) as failed:
+            await client.page(PACK)
+    assert str(failed.value) == f"no connection to 127.0.0.1:{port}: the proxy: refused"
+    assert failed.value.hint == "Is the proxy's URL right, and does it run?"
+
+
 @case("N7")
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
 @within(5)
