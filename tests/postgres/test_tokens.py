@@ -29,6 +29,7 @@ from mlmessages.postgres.rekey import rekey
 from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread
 from shown import assert_hidden
 from tokens.conftest import HOUR, client_with, first_token, posts, source_of
+from worlds import on_virtual_clock
 
 PROGRAM = Path(__file__).parents[1] / "tokens" / "process.py"
 KEY, NEWER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
@@ -152,6 +153,28 @@ async def test_the_successor_of_what_is_there_is_kept_lock_or_not(database_url: 
         assert (await loaded(database) or TOKEN).refresh_token == "TG-paid-for"
 
 
+async def test_a_look_of_another_task_does_not_change_what_the_holder_may_replace(database_url: str) -> None:
+    """The holder lost its lock, and a task beside it reads what others have saved since: that is not the holder's."""
+    async with Database(database_url, key=KEY) as database, Database(database_url, key=KEY) as other:
+        await database.add(TOKEN)
+        store = database.tokens(SELLER)
+        async with store.lock():
+            await store.load()
+            await other.tokens(SELLER).save(attrs.evolve(TOKEN, refresh_token="TG-newer"))
+            assert (await asyncio.ensure_future(store.load()) or TOKEN).refresh_token == "TG-newer"
+            with pytest.raises(AuthError, match="newer"):
+                await store.save(attrs.evolve(TOKEN, refresh_token="TG-late"))
+
+
+async def test_a_row_of_a_newer_version_is_told(database_url: str) -> None:
+    """It is not taken for none: that would ask the seller for nothing."""
+    async with Database(database_url, key=None) as database:
+        await database.add(TOKEN)
+        execute(database_url, "UPDATE mlmessages.token SET data = '\\x007b7d'")
+        with pytest.raises(AuthError, match="newer mlmessages"):
+            await loaded(database)
+
+
 async def test_a_save_that_is_repeated_is_one_generation(database_url: str) -> None:
     """As after a connection that broke in the middle of it."""
     async with Database(database_url, key=KEY) as database:
@@ -161,6 +184,56 @@ async def test_a_save_that_is_repeated_is_one_generation(database_url: str) -> N
         for _ in range(3):
             await store.save(attrs.evolve(TOKEN, refresh_token="TG-next"))
         assert generation(database_url) == before + 1
+
+
+# -- the lease ---------------------------------------------------------------------------------------------------------
+
+
+def let_time_pass(url: str, seconds: float) -> None:
+    """Set the database's clock forward, as the virtual clock of a test goes on."""
+    execute(url, f"UPDATE public.passed SET seconds = seconds + {seconds}")
+
+
+def with_clock(url: str) -> None:
+    execute(url, "CREATE TABLE public.passed (seconds float8 NOT NULL)")
+    execute(url, "INSERT INTO public.passed VALUES (0)")
+    execute(
+        url,
+        "CREATE OR REPLACE FUNCTION mlmessages.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+        " $$SELECT clock_timestamp() + (SELECT seconds FROM public.passed) * interval '1 s'$$",
+    )
+
+
+@case("Q21")
+@on_virtual_clock
+async def test_a_lock_is_held_as_long_as_its_holder_works(database_url: str) -> None:
+    """Two minutes, as a refresh of unknown outcome takes: its end is put off every ten seconds."""
+    async with Database(database_url, key=KEY) as database, Database(database_url, key=KEY) as other:
+        await database.add(TOKEN)
+        with_clock(database_url)
+        async with database.tokens(SELLER).lock():
+            for _ in range(12):
+                await asyncio.sleep(10.5)
+                let_time_pass(database_url, 10.5)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1), other.tokens(SELLER).lock():
+                    pass
+        async with asyncio.timeout(1), other.tokens(SELLER).lock():
+            pass
+
+
+@case("Q21")
+@on_virtual_clock
+async def test_a_lock_that_was_lost_is_told(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The process was stopped for longer than the lease, and another one has the lock now."""
+    async with Database(database_url, key=KEY) as database, Database(database_url, key=KEY) as other:
+        await database.add(TOKEN)
+        with_clock(database_url)
+        async with database.tokens(SELLER).lock():
+            let_time_pass(database_url, 31)
+            async with other.tokens(SELLER).lock():
+                await asyncio.sleep(11)
+        assert f"the lock of seller {SELLER}'s tokens was lost" in caplog.text
 
 
 # -- at rest -------------------------------------------------------------------------------------------------------------

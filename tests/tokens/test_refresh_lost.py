@@ -231,6 +231,29 @@ async def test_new_tokens_that_cannot_be_saved_are_not_thrown_away(warnings: War
     assert warnings("are saved now")
 
 
+@case("F5")
+@pytest.mark.parametrize(
+    ("reply", "error", "note"),
+    [
+        (Reply(403, {"error": "forbidden"}), AuthError, "was not executed stays"),
+        (Reply(400, {"error": "invalid_grant"}), ReauthorizationRequired, "was refused could not be saved"),
+    ],
+    ids=["not executed", "refused"],
+)
+@on_virtual_clock
+async def test_a_note_that_cannot_be_written_is_told_and_the_refusal_raised(
+    warnings: Warned, reply: Any, error: type[Exception], note: str
+) -> None:
+    """The disk fills up between the note and the refusal: the refusal is what matters, and the log says the rest."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(reply)])
+    store = MemoryStore(first_token(sandbox, age=7 * HOUR))
+    store.failing = lambda number: number == 2
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(error):
+            await client.unread()
+    assert warnings(note)
+
+
 # -- F7: somebody else was faster ------------------------------------------------------------------------------------
 
 
