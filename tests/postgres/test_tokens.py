@@ -26,7 +26,7 @@ from mlmessages.errors import AuthError, JournalError
 from mlmessages.models import Token
 from mlmessages.postgres.database import Database
 from mlmessages.postgres.rekey import rekey
-from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread
+from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread, virtual_run
 from shown import assert_hidden
 from tokens.conftest import HOUR, client_with, first_token, posts, source_of
 from worlds import on_virtual_clock
@@ -376,6 +376,46 @@ async def _taken_over(url: str) -> None:
 async def _locked(store: TokenStore) -> bool:
     async with store.lock():
         return True
+
+
+@case("Q21")
+@pytest.mark.parametrize(
+    ("place", "recovers"),
+    [("refresh noted", True), ("refresh answered", False), ("refresh saved", True)],
+    ids=["before it is sent", "before it is saved", "afterwards"],
+)
+def test_killed_in_the_middle_of_a_refresh(
+    database_url: str, sandbox_server: Server, place: str, recovers: bool
+) -> None:
+    """The next process goes on: with new tokens, or, where the answer died with the process, the seller is asked.
+
+    Two POSTs at most, and the access token that is there serves meanwhile.
+    """
+    sandbox = sandbox_server.sandbox
+    asyncio.run(add(database_url, first_token(sandbox, age=3.1 * HOUR)))
+    with process(database_url, sandbox_server, place) as running:
+        assert running.communicate("go\n", timeout=60)[0].splitlines()[0] == place
+        assert running.wait() == -signal.SIGKILL
+    assert virtual_run(_recovered(database_url, sandbox)) is recovers
+    assert len(posts(sandbox)) <= 2
+
+
+async def _recovered(url: str, sandbox: Sandbox) -> bool:
+    async with Database(url, key=KEY) as database:
+        with_clock(url)
+        let_time_pass(url, 31)
+        source = source_of(sandbox, database.tokens(SELLER))
+        async with client_with(sandbox, source) as client:
+            await client.unread()
+            await asyncio.sleep(180)
+            await client.unread()
+        token = await loaded(database)
+    assert token is not None
+    assert {entry.status for entry in sandbox.log if entry.kind == "listing"} == {200}
+    if token.refresh_token == sandbox.oauth.refresh_token:
+        return True
+    assert token.refresh_refused_at is not None
+    return False
 
 
 async def test_a_client_refreshes_through_the_database(database_url: str) -> None:
