@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from .figures import BINS, Activity, Answers, Period
-from .wording import days, month, share
+from .wording import Wording
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,11 @@ _STYLE: Final[dict[Any, Any]] = {  # its keys are a literal type of 300 words
     "ytick.color": _MUTED,
     "axes.unicode_minus": False,
 }
+_ON_THE_PAGE: Final = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--line)"}  # light or dark
+_ACTIVITY: Final = (
+    "Bar chart of messages and conversations a day, {days}: {buyers} messages from buyers, {seller} from the seller."
+    " The table below has the numbers."
+)
 _XLINK: Final = "{http://www.w3.org/1999/xlink}"
 _MARGIN: Final = 46  # to the left of the days
 _HALF_A_LABEL: Final = 18  # the last one may stand under the last day
@@ -67,26 +72,30 @@ class Chart:
     svg: str
 
 
-def activity(figures: Activity) -> tuple[Chart, ...]:
+def activity(figures: Activity, words: Wording) -> tuple[Chart, ...]:
     """Messages and conversations a day, once for each size; nothing if there are none."""
     if not figures.periods:
         return ()
     first, last = figures.periods[0].first, figures.periods[-1].last
-    label = (
-        f"Bar chart of messages and conversations a day, {days(first, last)}: "
-        f"{sum(p.from_buyers for p in figures.periods):,} messages from buyers, "
-        f"{sum(p.from_seller for p in figures.periods):,} from the seller. The table below has the numbers."
+    label = words.text(_ACTIVITY).format(
+        days=words.days(first, last),
+        buyers=words.number(sum(p.from_buyers for p in figures.periods)),
+        seller=words.number(sum(p.from_seller for p in figures.periods)),
     )
-    return tuple([_drawn("activity", label, size, lambda f, s: _draw_activity(f, s, figures)) for size in SIZES])
+    return tuple([_drawn("activity", label, size, lambda f, s: _draw_activity(f, s, figures, words)) for size in SIZES])
 
 
-def answers(figures: Answers) -> tuple[Chart, ...]:
+def answers(figures: Answers, words: Wording) -> tuple[Chart, ...]:
     """The histogram of the times of answers, once for each size; nothing if there are none."""
     if not figures.count:
         return ()
-    shares = ", ".join(f"{name}: {share(n, figures.count)}" for (name, _), n in zip(BINS, figures.bins, strict=True))
-    label = f"Histogram of {figures.count:,} answer times. {shares}."
-    return tuple([_drawn("answers", label, size, lambda f, s: _draw_answers(f, s, figures)) for size in SIZES])
+    shares = ", ".join(
+        f"{words.text(name)}: {words.share(n, figures.count)}" for (name, _), n in zip(BINS, figures.bins, strict=True)
+    )
+    label = words.text("Histogram of {count} answer times. {shares}.").format(
+        count=words.number(figures.count), shares=shares
+    )
+    return tuple([_drawn("answers", label, size, lambda f, s: _draw_answers(f, s, figures, words)) for size in SIZES])
 
 
 def _drawn(name: str, label: str, size: Size, draw: Callable[[Figure, Size], None]) -> Chart:
@@ -103,7 +112,7 @@ def _drawn(name: str, label: str, size: Size, draw: Callable[[Figure, Size], Non
 # -- what is drawn -----------------------------------------------------------------------------------------------------
 
 
-def _draw_activity(figure: Figure, size: Size, activity: Activity) -> None:
+def _draw_activity(figure: Figure, size: Size, activity: Activity, words: Wording) -> None:
     figure.set_size_inches(size.width / _POINTS, (310 if size.name == "wide" else 350) / _POINTS)
     messages, conversations = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     periods = activity.periods
@@ -117,8 +126,8 @@ def _draw_activity(figure: Figure, size: Size, activity: Activity) -> None:
     edge = -_MARGIN / (size.width - _MARGIN - _HALF_A_LABEL)  # of the chart, as the axes count
     for axes, title in ((messages, "Messages a day"), (conversations, "Conversations a day")):
         _bare(axes)
-        axes.set_title(title, loc="left", x=edge, fontsize=12, fontweight="semibold", pad=15)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.set_title(words.text(title), loc="left", x=edge, fontsize=12, fontweight="semibold", pad=15)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words.number(value, ",g")))
         axes.yaxis.grid(color=_GRID)
         heights = MaxNLocator(3, integer=activity.unit == "day", min_n_ticks=1).tick_values(0, axes.dataLim.ymax)
         axes.set_ylim(0, heights[-1])
@@ -127,7 +136,7 @@ def _draw_activity(figure: Figure, size: Size, activity: Activity) -> None:
     left, right = periods[0].first.toordinal(), periods[-1].last.toordinal() + 1
     slack = max(0.0, size.labels - (right - left)) / 2
     conversations.set_xlim(left - slack - 0.2, right + slack + 0.2)
-    ticks = _ticks(periods, size.labels)
+    ticks = _ticks(periods, size.labels, words)
     conversations.set_xticks([start.toordinal() + 0.5 for start, _ in ticks], [label for _, label in ticks])
     conversations.tick_params(axis="x", pad=10)
     figure.subplots_adjust(
@@ -135,13 +144,13 @@ def _draw_activity(figure: Figure, size: Size, activity: Activity) -> None:
     )
 
 
-def _draw_answers(figure: Figure, size: Size, answers: Answers) -> None:
+def _draw_answers(figure: Figure, size: Size, answers: Answers, words: Wording) -> None:
     figure.set_size_inches(size.width / _POINTS, (240 if size.name == "wide" else 270) / _POINTS)
     axes = figure.subplots()
     _bare(axes)
-    names = [name for name, _ in BINS]
+    names = [words.text(name) for name, _ in BINS]
     shares = [100 * number / answers.count for number in answers.bins]
-    said = [share(number, answers.count) if number else "" for number in answers.bins]
+    said = [words.share(number, answers.count) if number else "" for number in answers.bins]
     if size.name == "wide":
         bars = axes.bar(names, shares, 0.86, color=BUYERS)
         axes.set_ylim(0, max(shares) * 1.12)
@@ -165,14 +174,14 @@ def _bare(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _ticks(periods: Sequence[Period], most: int) -> list[tuple[date, str]]:
+def _ticks(periods: Sequence[Period], most: int, words: Wording) -> list[tuple[date, str]]:
     """Which days are labelled, and how: at most `most`; the year stands under the first one and where it changes."""
     first, last = periods[0].first, periods[-1].last
     length = (last - first).days + 1
     if length <= 92:
         step = next(step for step in (1, 2, 4, 7, 14, 28) if -(-length // step) <= most)
         marked = [first + timedelta(days=n) for n in range(0, length, step)]
-        return _labelled(marked, lambda start: f"{start.day} {month(start.month)}")
+        return _labelled(marked, lambda start: f"{start.day} {words.month(start.month)}")
     months = [(start.year, start.month) for start in (first, last)]
     (year, number), (last_year, last_number) = months
     if first.day > 1:
@@ -182,7 +191,7 @@ def _ticks(periods: Sequence[Period], most: int) -> list[tuple[date, str]]:
     marked = [start for start in starts if (12 * start.year + start.month - 1) % step == 0]
     if step >= 12:
         return [(start, str(start.year)) for start in marked]
-    return _labelled(marked, lambda start: month(start.month))
+    return _labelled(marked, lambda start: words.month(start.month))
 
 
 def _labelled(marked: Sequence[date], name: Callable[[date], str]) -> list[tuple[date, str]]:
@@ -208,6 +217,8 @@ def _for_a_page(svg: str, name: str, label: str) -> str:
         attributes = {key.replace(_XLINK, ""): _renamed(key, value, name) for key, value in element.attrib.items()}
         if tag == "g":
             attributes.pop("id", None)  # nothing refers to these
+        if "style" in attributes:
+            attributes["style"] = _coloured(attributes["style"])
         if tag == "text":
             attributes["style"] = _without_font(attributes.get("style", ""))
         element.attrib.clear()
@@ -224,6 +235,12 @@ def _renamed(key: str, value: str, name: str) -> str:
     if key in ("clip-path", _XLINK + "href"):
         return value.replace("#", f"#{name}-")
     return value
+
+
+def _coloured(style: str) -> str:
+    for drawn, named in _ON_THE_PAGE.items():
+        style = style.replace(drawn, named)
+    return style
 
 
 def _without_font(style: str) -> str:

@@ -56,6 +56,7 @@ class Facts:
         self.packs: Final[dict[str, Standing | None]] = {}
         self.messages: Final[dict[str, Fact]] = {}
         self.sellers: Final[set[str]] = set()
+        self.sites: Final[dict[str, str]] = {}  # of the packs whose messages name one
         self.repeated = 0
         self._seller_id = seller_id
         self._shared: Final[dict[object, object]] = {}
@@ -66,6 +67,8 @@ class Facts:
         standing = self._share(_standing(line.status)) if line.status is not None else None
         self.packs[pack_id] = standing or self.packs.get(pack_id)
         for message in line.messages:
+            if message.site_id is not None and pack_id not in self.sites:
+                self.sites[pack_id] = self._share(message.site_id)
             self.repeated += message.id in self.messages
             self.messages[message.id] = self._fact(message, pack_id)
 

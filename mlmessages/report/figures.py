@@ -78,10 +78,12 @@ class Answers:
 class Waiting:
     """A conversation whose last word is the counterparty's.
 
-    `since` and `text` are of the first of the `messages` that wait; `seconds`: how long it has waited.
+    `since` and `text` are of the first of the `messages` that wait; `seconds`: how long it has waited; `site_id`: the
+    site of the sale.
     """
 
     pack_id: str
+    site_id: str | None
     since: datetime
     seconds: float
     messages: int
@@ -154,7 +156,7 @@ def figures(facts: Facts, seller_id: str | None, *, zone: tzinfo, zone_name: str
         answered, run = _waits(thread, seller_id)
         waits += answered
         if run:
-            waiting.append(_still_waiting(run, facts.packs.get(pack_id), now, zone))
+            waiting.append(_still_waiting(run, facts.packs.get(pack_id), facts.sites.get(pack_id), now, zone))
     waiting.sort(key=lambda row: (row.since, row.pack_id))
     standings = [standing for standing in facts.packs.values() if standing is not None]
     return Figures(
@@ -214,10 +216,12 @@ def _at(fact: Fact) -> float:
     return fact.at
 
 
-def _still_waiting(run: Sequence[Fact], standing: Standing | None, now: float, zone: tzinfo) -> Waiting:
+def _still_waiting(
+    run: Sequence[Fact], standing: Standing | None, site_id: str | None, now: float, zone: tzinfo
+) -> Waiting:
     first = run[0]
     since = datetime.fromtimestamp(_at(first), zone)
-    return Waiting(first.pack_id, since, now - _at(first), len(run), first.text, first.files, standing)
+    return Waiting(first.pack_id, site_id, since, now - _at(first), len(run), first.text, first.files, standing)
 
 
 def answer_times(waits: Iterable[float]) -> Answers:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from cli.conftest import piped
 from mlmessages.report.figures import Figures
-from mlmessages.report.wording import duration
+from mlmessages.report.wording import ENGLISH
 from report.written import BUYER, SELLER, START, facts_of, fetched, figures_of, message
 
 FLAGS = [
@@ -213,13 +213,13 @@ def test_the_numbers_on_the_page_are_those_that_were_counted(browser: Browser, p
         "conversations": f"{found.conversations:,}",
         "from-buyers": f"{found.from_buyers:,}",
         "from-seller": f"{found.from_seller:,}",
-        "median": duration(found.answers.median),
-        "ninetieth": duration(found.answers.ninetieth),
+        "median": ENGLISH.duration(found.answers.median),
+        "ninetieth": ENGLISH.duration(found.answers.ninetieth),
         "unanswered": f"{found.unanswered:,}",
         "blocked": f"{found.blocked_conversations:,}",
     }
     assert opened.texts(".waiting tbody th") == [row.pack_id for row in found.waiting]
-    assert opened.texts(".waiting td:nth-child(3)") == [duration(row.seconds) for row in found.waiting]
+    assert opened.texts(".waiting td:nth-child(3)") == [ENGLISH.duration(row.seconds) for row in found.waiting]
     assert opened.texts(".bars td:nth-child(3)") == [str(row.conversations) for row in found.blocked]
     opened.page.locator("summary").click()
     days = opened.texts("details tbody tr")

@@ -216,7 +216,7 @@ def test_the_page_says_how_it_was_counted():
         "1 message without a date",
         "1 message stood in the file again",
         "The last line of the file is torn",
-        "For 1 conversation the file does not say whether one can write",
+        "For 1 conversation the file does not say whether the seller can write",
     ):
         assert said in text
     quiet = words(seen(BUSY, Source("o.jsonl", written=False, torn=False)).text)
@@ -235,7 +235,7 @@ def test_the_rest_of_a_long_list_is_counted():
 def test_without_a_status_the_page_says_so():
     """The lines of `fetch --messages` do not tell who is blocked: that is not the same as nobody."""
     without = seen(figures_of(*by_message("11", message("a"))))
-    assert "The file does not say whether one can write" in words(without.text)
+    assert "The file does not say whether the seller can write" in words(without.text)
     assert (without.by_id["blocked"], without.cells[-2]) == ("–", "not known")
     assert "None of 1 conversation is blocked." in words(seen(figures_of(fetched("11"))).text)
 

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from mlmessages.report.wording import average, days, duration, share
+from mlmessages.report.wording import ENGLISH
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from mlmessages.report.wording import average, days, duration, share
 )
 def test_a_span_of_time(seconds: float, said: str):
     """In the units in which one thinks of it, cut off and not rounded up."""
-    assert duration(seconds) == said
+    assert ENGLISH.duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_span_of_time(seconds: float, said: str):
 )
 def test_a_share(part: int, whole: int, said: str):
     """Something is never called nothing, and what is not all, never all."""
-    assert share(part, whole) == said
+    assert ENGLISH.share(part, whole) == said
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_share(part: int, whole: int, said: str):
 )
 def test_an_average(total: int, number: int, said: str):
     """With as many places as say something."""
-    assert average(total, number) == said
+    assert ENGLISH.average(total, number) == said
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_an_average(total: int, number: int, said: str):
 )
 def test_days(first: date, last: date, said: str):
     """What both have in common is said once."""
-    assert days(first, last) == said
+    assert ENGLISH.days(first, last) == said

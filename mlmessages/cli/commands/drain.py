@@ -145,7 +145,7 @@ class _Draining:
 
 
 def _frame(report: InboxReport, limits: Limits, rate: float) -> Frame:
-    from ...report.wording import duration
+    from ...report.wording import ENGLISH
     from ..progress import Frame, budget
 
     figures = [
@@ -157,7 +157,7 @@ def _frame(report: InboxReport, limits: Limits, rate: float) -> Frame:
     ]
     notice = ""
     if report.waiting and report.waits_until is not None:
-        left = duration(max(math.ceil((report.waits_until - datetime.now(UTC)).total_seconds()), 0))
+        left = ENGLISH.duration(max(math.ceil((report.waits_until - datetime.now(UTC)).total_seconds()), 0))
         figures.append(f"{report.waiting:,} waiting, {left} at most")
         if report.waiting >= report.owed:
             waiting = f"Waiting {left} at most for {counted(report.waiting, 'conversation')}"

@@ -228,7 +228,7 @@ class _Fetching:
         return self._conversations + self.failures
 
     def _frame(self, rate: float) -> Frame:
-        from ...report.wording import duration
+        from ...report.wording import ENGLISH
         from ..progress import Frame, budget
 
         done = self.before + self._finished()
@@ -238,7 +238,7 @@ class _Fetching:
         if self.total is None:
             return Frame(counted(done, "conversation"), None, tuple(figures))
         if (left := self._time_left()) is not None:
-            figures.append(f"about {duration(left)} left")
+            figures.append(f"about {ENGLISH.duration(left)} left")
         label = f"{done:,} of {counted(self.total, 'conversation')}"
         return Frame(label, done / self.total if self.total else 1.0, tuple(figures))
 

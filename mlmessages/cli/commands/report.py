@@ -9,7 +9,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, tzinfo
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -21,6 +21,7 @@ from ..terminal import counted, note, stderr
 
 if TYPE_CHECKING:
     from ...report.facts import Facts
+    from ...report.figures import Figures
     from ..progress import Frame
 
 _BLOCK: Final = 1 << 18
@@ -53,7 +54,23 @@ _EVERY: Final = 10.0
     metavar="NAME",
     help="Whose days are counted, such as America/Sao_Paulo.",
 )
-def report(*, file: Path, out: Path, seller_id: str | None, time_zone: str) -> None:
+@click.option(
+    "--language",
+    type=click.Choice(["en", "es", "pt"]),
+    default="en",
+    show_default=True,
+    help="English, Spanish or Portuguese.",
+)
+@click.option("--no-links", is_flag=True, help="No links to the sales: those of Global Selling are not on these pages.")
+def report(
+    *,
+    file: Path,
+    out: Path,
+    seller_id: str | None,
+    time_zone: str,
+    language: Literal["en", "es", "pt"],
+    no_links: bool,
+) -> None:
     """Make one HTML page of the conversations in FILE.jsonl, which `fetch`, `fetch --messages` or `drain` wrote; - is
     standard input.
 
@@ -61,11 +78,11 @@ def report(*, file: Path, out: Path, seller_id: str | None, time_zone: str) -> N
     It shows
       messages and conversations a day,
       how long buyers waited for an answer,
-      the conversations that nobody has answered, oldest first,
+      the unanswered conversations, oldest first, with links to their sales,
       the blocked ones, by reason.
 
     The page is readable by you alone, for buyers' words are in it. It needs no network and runs no script: open it in
-    any browser. Nothing is sent, and no token is needed.
+    any browser, light or dark. Nothing is sent, and no token is needed.
     """
     _check_extra()
     zone = _zone(time_zone)
@@ -79,7 +96,8 @@ def report(*, file: Path, out: Path, seller_id: str | None, time_zone: str) -> N
         run(reading.run())
     except KeyboardInterrupt:
         raise KeyboardInterrupt("no report was written.") from None
-    _write(reading, seller_id or _seller(reading.facts, reading.name), zone, time_zone, target)
+    seller = seller_id or _seller(reading.facts, reading.name)
+    _write(reading, _figures(reading, seller, zone, time_zone), target, language=language, links=not no_links)
 
 
 def _check_extra() -> None:
@@ -243,17 +261,24 @@ def _seller(facts: Facts, name: str) -> str | None:
     raise click.UsageError(f"the messages in {name} {said}: pass --seller-id")
 
 
-def _write(reading: _Reading, seller_id: str | None, zone: tzinfo, zone_name: str, target: _Target) -> None:
+def _figures(reading: _Reading, seller_id: str | None, zone: tzinfo, zone_name: str) -> Figures:
     from ...report.figures import figures
+
+    as_of = reading.written or datetime.now(UTC)
+    return figures(reading.facts, seller_id, zone=zone, zone_name=zone_name, as_of=as_of)
+
+
+def _write(
+    reading: _Reading, found: Figures, target: _Target, *, language: Literal["en", "es", "pt"], links: bool
+) -> None:
+    from ...report.languages import LANGUAGES
     from ...report.page import Source, page
 
-    facts = reading.facts
-    as_of = reading.written or datetime.now(UTC)
-    found = figures(facts, seller_id, zone=zone, zone_name=zone_name, as_of=as_of)
     if reading.torn:
         note(f"The last line of {reading.name} is torn, and left out.")
     if found.messages and not found.from_seller:
-        note(f"No message in {reading.name} is from the seller {seller_id}.")
-    target.put(page(found, Source(reading.short_name, written=found.as_of == reading.written, torn=reading.torn)))
+        note(f"No message in {reading.name} is from the seller {found.seller_id}.")
+    source = Source(reading.short_name, written=found.as_of == reading.written, torn=reading.torn)
+    target.put(page(found, source, LANGUAGES[language], links=links))
     what = f"{counted(found.conversations, 'conversation')}, {counted(found.messages, 'message')}"
     note(f"{target.name}: {what}; {found.unanswered:,} unanswered, {found.blocked_conversations:,} blocked.")
