@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cases import case
+from mlmessages import Delivery
 from mlmessages.errors import Forbidden
 from mlmessages.testing import Behaviour, Pack, Sandbox
 from worlds import on_virtual_clock
@@ -181,3 +182,24 @@ async def test_a_wrong_seller_id_ends_the_service(inbox_of: Any, handler: Any) -
             await inbox.run(handler)
     assert {"700100999", str(sandbox.seller_id)} <= set(re.findall("[0-9]+", caught.value.hint or ""))
     assert sandbox.count("mark") <= 5
+
+
+@case("K11")
+@on_virtual_clock
+async def test_it_is_remembered_what_was_taken_along_while_news_wait_for_a_place(
+    inbox_of: Any, running: Any
+) -> None:
+    """Every place is taken while the drain comes to an end: what is ready by then was handed over with a left-over."""
+    sandbox = Sandbox(packs=3)
+    async with inbox_of(sandbox, concurrency=1) as inbox, inbox.drain() as drain:
+        first, second, third = [delivery.pack_id async for delivery in drain]
+    sandbox.send(third)
+    seconds, taken = {first: 20.0, second: 60.0, third: 5.0}, []
+
+    async def handler(delivery: Delivery) -> None:
+        await asyncio.sleep(seconds[delivery.pack_id])
+        taken.extend(message.id for message in delivery.messages)
+
+    async with inbox_of(sandbox, concurrency=2) as inbox, running(inbox, handler, interval=7):
+        await later(200)
+    assert sorted(taken) == sorted(sandbox.message_ids())
