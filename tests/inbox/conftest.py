@@ -50,7 +50,7 @@ def inbox_of(journal: Path) -> InboxOf:
 
 
 class Consumer:
-    """Somebody who takes deliveries and acknowledges them."""
+    """A consumer that takes deliveries and acknowledges them."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
@@ -72,13 +72,13 @@ class Consumer:
 
     @property
     def unread_ids(self) -> list[str]:
-        """What somebody has seen who looks at `.unread` alone."""
+        """What a consumer has seen that looks at `.unread` alone."""
         return [message.id for delivery in self.deliveries for message in delivery.unread]
 
 
 @pytest.fixture
 def consumer() -> Consumer:
-    """Somebody who takes deliveries."""
+    """A consumer of deliveries."""
     return Consumer()
 
 
@@ -116,7 +116,7 @@ class Life:
 
 
 def copy_of(path: Path, to: Path) -> None:
-    """The files as a crash would leave them: whoever reads keeps a checkpoint from moving pages meanwhile."""
+    """The files as a crash would leave them: an open reader keeps a checkpoint from moving pages meanwhile."""
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()

@@ -271,7 +271,7 @@ async def test_closing_does_not_wait_for_ever_for_an_answer(journal: Path, inbox
 
 @on_virtual_clock
 async def test_closing_does_not_wait_for_requests_that_have_not_left(journal: Path, inbox_of: Any) -> None:
-    """Looks that still wait for the budget are cancelled; their claims are given back, and nobody waits for them."""
+    """Looks that still wait for the budget are cancelled; their packs are given back, and nothing waits for them."""
     sandbox = Sandbox(packs=6)
     async with inbox_of(sandbox, client={"limits": Limits(reads=3, period=1000)}, concurrency=4) as inbox:
         async with inbox.drain() as drain:

@@ -52,7 +52,7 @@ async def test_one_get_a_conversation_past_the_cap(packs: int, inbox_of: Any, co
 
 @on_virtual_clock
 async def test_a_delivery_is_what_was_not_delivered_before_oldest_first(inbox_of: Any, consumer: Any) -> None:
-    """`messages`: whoever wrote them, each once, also when the pack is unread again; `unread`: the buyer's; status, pack id."""
+    """`messages`: of both sides, each once, also when the pack is unread again; `unread`: the buyer's; status, pack id."""
     sandbox = Sandbox([Pack(messages=7, unread=2)])
     async with inbox_of(sandbox, limit=3) as inbox:
         [first] = await consumer.empty(inbox)

@@ -194,7 +194,7 @@ async def test_a_crash_after_the_answer_and_before_the_commit(
     life = life_of(sandbox, journal)
     inbox = await life.begin()
     async with inbox.drain() as drain:
-        await anext(drain)  # whoever holds this is dead
+        await anext(drain)  # the process that holds this is killed
     await life.end()
     monkeypatch.setattr(failpoints, "hook", None)
     again = life_of(sandbox, copied)

@@ -189,7 +189,7 @@ async def test_unread_says_the_same_when_it_is_redelivered(inbox_of: Any, consum
 
 @on_virtual_clock
 async def test_a_drain_that_leaving_the_inbox_cut_off_has_not_come_to_its_end(tmp_path: Path, inbox_of: Any) -> None:
-    """Whoever goes on with it, or waits for the next delivery meanwhile, is told; one that had ended stays ended."""
+    """A consumer that goes on, or waits for the next delivery, gets a `RuntimeError`; a drain that had ended stays ended."""
     sandbox = Sandbox(packs=3, behaviour=Behaviour(latency=1.0))
     async with inbox_of(sandbox) as inbox:
         drain = inbox.drain()

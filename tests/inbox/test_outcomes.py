@@ -172,7 +172,7 @@ async def test_a_mark_that_never_gets_an_answer_is_parked_some_day(journal: Path
 
 
 class Rotating:
-    """A source whose token is rejected until somebody brings a new one."""
+    """A source whose token is rejected until a new one is set."""
 
     def __init__(self, token: str) -> None:
         self.current = token
@@ -186,7 +186,7 @@ class Rotating:
 
 @on_virtual_clock
 async def test_a_rejected_token_ends_the_drain_and_a_new_one_goes_on(inbox_of: Any, consumer: Any) -> None:
-    """401 is not executed: `Unauthorized`, nobody waits, everything is still owed."""
+    """401 is not executed: `Unauthorized`, nothing waits, everything is still owed."""
     sandbox = Sandbox(packs=6, behaviour=Behaviour(latency=0.01))
     source = Rotating(sandbox.token)
     async with inbox_of(sandbox, client={"auth": source}, concurrency=2) as inbox:

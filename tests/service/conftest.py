@@ -1,4 +1,4 @@
-"""An inbox that runs as a service over a sandbox in memory, and somebody who handles its deliveries."""
+"""An inbox that runs as a service over a sandbox in memory, and a handler of its deliveries."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Handler:
 
 @pytest.fixture
 def handler() -> Handler:
-    """Somebody who handles deliveries."""
+    """A handler of deliveries."""
     return Handler()
 
 

@@ -186,9 +186,7 @@ async def test_a_wrong_seller_id_ends_the_service(inbox_of: Any, handler: Any) -
 
 @case("K11")
 @on_virtual_clock
-async def test_it_is_remembered_what_was_taken_along_while_news_wait_for_a_place(
-    inbox_of: Any, running: Any
-) -> None:
+async def test_it_is_remembered_what_was_taken_along_while_news_wait_for_a_place(inbox_of: Any, running: Any) -> None:
     """Every place is taken while the drain comes to an end: what is ready by then was handed over with a left-over."""
     sandbox = Sandbox(packs=3)
     async with inbox_of(sandbox, concurrency=1) as inbox, inbox.drain() as drain:

@@ -1,4 +1,4 @@
-"""`Notification.parse`: every documented shape, and whatever somebody else may post. G4, G5, G6."""
+"""`Notification.parse`: every documented shape, and whatever else may be posted. G4, G5, G6."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_each_documented_shape_is_read(name: str, topic: str, actions: tuple[str
 
 
 def test_a_body_may_be_bytes_text_or_an_object() -> None:
-    """What was posted, its text, and what somebody has parsed already are the same notification."""
+    """What was posted, its text, and what was parsed already are the same notification."""
     body = payload("notification_marketplace")
     assert Notification.parse(body) == Notification.parse(body.decode()) == Notification.parse(json.loads(body))
 

@@ -82,7 +82,7 @@ def _trial_of(programs: Programs, tmp_path: Path) -> Iterator[Callable[..., Tria
 
 @pytest.fixture(name="whole_life", scope="package")
 def _whole_life(started: tuple[Programs, Programs], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A life that nobody ends, for the places that there are."""
+    """A life that is not killed, for the places that there are."""
     with _trials(started[0], tmp_path_factory.mktemp("whole_life")) as trial_of:
         trial = trial_of()
         outcome = trial.live_to_the_end()

@@ -1,6 +1,6 @@
 """The weakened variants of the protocol, as changes of the real library in a process of its own.
 
-Each replaces public methods of the reader or the journal, and is what somebody might write who has not read the rules.
+Each replaces public methods of the reader or the journal, and is what a programmer might write without the rules.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _done_before_the_ids(_: Path) -> None:
 
 
 def _no_claim(_: Path) -> None:
-    """Nobody says that he is at work, and nobody asks."""
+    """No claim is written, and no lock is held."""
     import fcntl
 
     fcntl.flock = lambda *_: None  # type: ignore[assignment]

@@ -59,7 +59,7 @@ def end_at_once() -> None:
 
 
 def tell(**event: Any) -> None:
-    """One event, to whoever started this."""
+    """Send one event to the process that started this one."""
     os.write(1, json.dumps(event).encode() + b"\n")
 
 

@@ -33,12 +33,12 @@ def _named(outcome: Outcome) -> list[str]:
     return [name for name in outcome.places if not name.startswith("done with")]
 
 
-def test_a_life_that_nobody_ends_passes_every_named_place_and_loses_nothing(whole_life: Outcome) -> None:
+def test_a_life_that_is_not_killed_passes_every_named_place_and_loses_nothing(whole_life: Outcome) -> None:
     """The places that are killed at below are all there are."""
     assert set(_named(whole_life)) == set(PLACES)
 
 
-def test_a_life_that_nobody_ends_repeats_nothing(trial_of: TrialOf) -> None:
+def test_a_life_that_is_not_killed_repeats_nothing(trial_of: TrialOf) -> None:
     """Without a crash each message is delivered once, lost answer or not."""
     trial = trial_of()
     trial.live_to_the_end()

@@ -84,7 +84,7 @@ def _two_at_once(trial: Trial, others: Programs) -> None:
     assert first.outcome().end == "drained"
 
 
-# The first pack is claimed first; the third is listed, and done, only when nobody has anything else to do but to wait.
+# The first pack is claimed first; the third is listed, and done, only when there is nothing else to do but to wait.
 _LATE = {
     "packs": 3,
     "behaviour": Behaviour(listing_order="oldest", cap=2),

@@ -112,7 +112,7 @@ class Life:
         if "end" in event:
             assert status == 0, status
             return Outcome(event["end"], tuple(event["places"]))
-        assert status < 0 or os.name == "nt", status  # a signal, and no error that nobody expected
+        assert status < 0 or os.name == "nt", status  # a signal, and no unexpected error
         return Outcome(None, ())
 
 
@@ -152,7 +152,7 @@ class Trial:
         return outcome
 
     def live_to_the_end(self, **options: Any) -> Outcome:
-        """A life that nobody ends."""
+        """A life that is not killed."""
         outcome = self.live(**options)
         assert outcome.end == "drained", outcome.end
         return outcome

@@ -44,7 +44,7 @@ class Page(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """Somebody who looks at the conversation: how far, and what the pages have shown."""
+    """A task that reads the conversation: how far it is, and what the pages have shown."""
 
     at: str = IDLE
     pages: tuple[Page, ...] = ()
@@ -66,7 +66,7 @@ class World(NamedTuple):
     workers: tuple[Worker, ...] = (Worker(),)
     in_hand: int = 0  # what the consumer is working on
     # the wire
-    late: int = 0  # marking GETs that nobody waits for any more, and that may still be executed
+    late: int = 0  # marking GETs that were given up, and that may still be executed
     # what went wrong so far
     crashes: int = 0
     losses: int = 0
@@ -84,7 +84,7 @@ class Rules:
     waits: bool = True  # False: what timed out is sent again at once
     first_page_marks: bool = True  # False: every page does
     ids_with_done: bool = True  # False: DONE, then the ids
-    claims: bool = True  # False: whoever finds the row open takes it
+    claims: bool = True  # False: a worker that finds the row open reads it
     waits_after_crash: bool = True  # False: the claim of a dead process is free
     acks_last: bool = True  # False: acknowledged, then handled
     reads_again: bool = True  # False: done with the re-read of an unreadable answer
@@ -128,7 +128,7 @@ def undelivered(world: World) -> int:
 
 
 def at_rest(world: World) -> bool:
-    """True if nobody works and nothing is owed: without a new message nobody will look again."""
+    """True if no worker is busy and nothing is owed: without a new message there is no further read."""
     return (
         world.row in (NONE, DONE)
         and not world.in_hand
@@ -138,7 +138,7 @@ def at_rest(world: World) -> bool:
 
 
 def lost(world: World) -> int:
-    """Messages that the server shows as read, that the consumer never had, and that nobody will look for."""
+    """Messages that the server shows as read, that the consumer never had, and that no read will show."""
     return world.read & ~world.handled if at_rest(world) else 0
 
 
