@@ -450,7 +450,7 @@ class MemoryStore:
             (seller.seat[""].listed_at, seller.no, id_)
             for id_, seller in self._memory.sellers.items()
             if seller_id in (None, id_) and self._live(seller.seat[""].worker) is None
-            if seller.seat[""].stopped_until <= self._memory.clock()
+            if seller_id is not None or seller.seat[""].stopped_until <= self._memory.clock()
         ]
         return [self._take(worker, id_, settle_time, second_look) for _, _, id_ in sorted(free)[:most]]
 

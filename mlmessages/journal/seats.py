@@ -129,11 +129,14 @@ class Worker:
             taken = store.take(self.id, 1, settle_time=settle_time, second_look=SECOND_LOOK, seller_id=seller_id)
             return taken, store.holder(seller_id)
 
-        taken, holder = await self._renewing(work)
-        if not taken:
-            by = f"worker {holder}" if holder is not None else "another worker"
-            raise JournalError(f"seller {seller_id} is held by {by}: one inbox a seller at a time")
-        return self._take_in(taken)[0]
+        while True:
+            taken, holder = await self._renewing(work)
+            if taken:
+                return self._take_in(taken)[0]
+            if holder is not None:
+                raise JournalError(f"seller {seller_id} is held by worker {holder}: one inbox a seller at a time")
+            # Its lease has ended in between, or a worker that was stopped in a transaction still keeps a lock.
+            await asyncio.sleep(self.lease / _HEARTBEATS)
 
     async def take_free(self, most: int, *, settle_time: float) -> list[Seat]:
         """Take up to `most` seats that no live worker holds; return them. Raises `JournalError`."""

@@ -298,7 +298,7 @@ class SharedStore(Store, Protocol):
     def take(
         self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None
     ) -> list[Taken]:
-        """Take up to `most` free seats, or that of one seller; those that were not listed for longest, first.
+        """Take up to `most` free seats, or that of one seller, also a stopped one; the longest not listed, first.
 
         What their last holder had claimed is owed again, of unknown outcome, `settle_time` seconds after the end of its
         lease; and after that read it is owed once more, `second_look` seconds from now.

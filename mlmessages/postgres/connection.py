@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import psycopg
@@ -21,6 +21,8 @@ from .address import Address, is_this_machine
 
 Row = tuple[Any, ...]
 Statement = tuple[str, Mapping[str, Any]]
+# The last one: another process was stopped in a transaction, which the server ends after some seconds.
+_CONFLICTS: Final = (sql_errors.DeadlockDetected, sql_errors.SerializationFailure, sql_errors.LockNotAvailable)
 OLDEST_SERVER: Final = 150000
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
@@ -35,8 +37,8 @@ def check_schema(name: str) -> str:
 class Connection:
     """A connection that is made when it is needed, and made again after it broke.
 
-    In a statement ``mlmessages.`` stands for the schema. Between `begin` and `commit` what `run` is given travels
-    together with what follows, and `fetch` waits for its rows.
+    In a statement ``mlmessages.`` stands for the schema. Between `begin` and `commit` what `run` is given is sent with
+    the next `fetch`, or at the end.
     """
 
     patience: float | None = 10.0  # nothing else notices a peer that is silent
@@ -46,47 +48,65 @@ class Connection:
         self._schema = f'"{check_schema(schema)}".'
         self._texts: dict[str, bytes] = {}
         self._connection: psycopg.Connection | None = None
-        self._pipeline: Any = None
+        self._pipeline: psycopg.Pipeline | None = None
+        self._leave = ExitStack()  # the pipeline
+        self._waiting: list[Statement] = []
 
     # -- a transaction --
 
     def begin(self) -> None:
         """Connect if need be, and begin a transaction that is durable when it is committed."""
-        connection = self._connected()
-        pipeline = connection.pipeline()
-        pipeline.__enter__()
-        self._pipeline = pipeline
-        connection.execute("BEGIN")
+        connection, self._waiting = self._connected(), []
+        with ExitStack() as stack:
+            self._pipeline = stack.enter_context(connection.pipeline())
+            self._leave = stack.pop_all()
+        self.run("BEGIN", {})
         self.run(statements.SETTINGS, {})
 
     def run(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Execute a statement whose rows nobody needs."""
-        self._connected().execute(self._text(sql), parameters)
+        self._waiting.append((sql, parameters))
 
     def fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
-        """Execute a statement and return its rows."""
-        return self._connected().execute(self._text(sql), parameters).fetchall()
+        """Execute a statement, and return its rows."""
+        self.run(sql, parameters)
+        return self._send()[-1].fetchall()
 
     def commit(self) -> None:
         """End the transaction; it is durable when this returns."""
-        ended = self._connected().execute("COMMIT")
-        pipeline, self._pipeline = self._pipeline, None
-        pipeline.__exit__(None, None, None)
-        if ended.statusmessage != "COMMIT":
+        self._end()
+
+    def _end(self) -> list[psycopg.Cursor]:
+        self.run("COMMIT", {})
+        cursors = self._send()
+        self._leave.close()
+        if cursors[-1].statusmessage != "COMMIT":
             raise sql_errors.InFailedSqlTransaction("the transaction had failed")
+        return cursors
+
+    def _send(self) -> list[psycopg.Cursor]:
+        """Send what waits, and wait until it is executed.
+
+        It is sent together, and its end is marked: a server that waits for more of a transaction, without that mark,
+        does not count the time, and would keep the locks of a process that was stopped for as long as that lasts.
+        """
+        connection, waiting, self._waiting = self._connected(), self._waiting, []
+        cursors = [connection.execute(self._text(sql), parameters or None) for sql, parameters in waiting]
+        if self._pipeline is not None:
+            self._pipeline.sync()
+        return cursors
 
     def rollback(self) -> None:
         """Undo what was begun; a connection that is in doubt is thrown away."""
-        connection, pipeline, self._pipeline = self._connection, self._pipeline, None
+        connection = self._connection
         if connection is None:
             return
         if connection.closed:
             self.close()
             return
         try:
-            if pipeline is not None:
-                with suppress(sql_errors.Error):
-                    pipeline.__exit__(None, None, None)
+            with suppress(sql_errors.Error):
+                self._leave.close()
             if connection.info.transaction_status != pq.TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
         except sql_errors.Error:
@@ -96,16 +116,12 @@ class Connection:
         """Execute statements in a transaction of their own, in one round trip; return the rows of each."""
         try:
             self.begin()
-            cursors = [self._connected().execute(self._text(sql), parameters) for sql, parameters in some]
-            self.commit()
-            return [cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+            for sql, parameters in some:
+                self.run(sql, parameters)
+            return [cursor.fetchall() if cursor.description is not None else [] for cursor in self._end()[2:-1]]
         except BaseException:
             self.rollback()
             raise
-
-    def script(self, sql: str) -> None:
-        """Execute several statements without parameters, in a transaction that was begun."""
-        self._connected().execute(self._text(sql))
 
     def _text(self, sql: str) -> bytes:
         if sql not in self._texts:
@@ -130,10 +146,12 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection, self._pipeline = self._connection, None, None
+        connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+            with suppress(psycopg.Error):
+                self._leave.close()
 
     def interrupt(self) -> None:
         """Cut the line, from another thread: the call that waits for an answer fails at once."""
@@ -160,7 +178,7 @@ class Connection:
                 f"the connection to {self._address.name} broke: whether the last commit was executed is unknown"
             )
         name, said = type(error).__name__, error.diag.message_primary or ""
-        if isinstance(error, (sql_errors.DeadlockDetected, sql_errors.SerializationFailure)):
+        if isinstance(error, _CONFLICTS):
             return Conflict(f"the database could not order two transactions: {name}")
         if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
             return Unstorable(f"the journal cannot hold a value: {name}")
@@ -224,6 +242,6 @@ def _repeated(connection: Connection, some: Sequence[Statement]) -> list[list[Ro
     for _ in range(2):
         try:
             return connection.transaction(some)
-        except (sql_errors.DeadlockDetected, sql_errors.SerializationFailure):
+        except _CONFLICTS:
             continue
     return connection.transaction(some)

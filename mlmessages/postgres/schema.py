@@ -47,10 +47,10 @@ def migrate(connection: Connection, schema: str) -> None:
         connection.fetch("SELECT pg_advisory_xact_lock(%(key)s::bigint)", {"key": _LOCK})
         version = _version(connection, schema)  # another process may have been faster
         if version == 0 and not connection.fetch(_SCHEMA, {"name": schema}):
-            connection.script(f'CREATE SCHEMA "{schema}"')
+            connection.run(f'CREATE SCHEMA "{schema}"', {})
         for number in range(version + 1, VERSION + 1):
             for statement in _statements(_migration(number)):
-                connection.script(statement)
+                connection.run(statement, {})
             connection.run("UPDATE mlmessages.meta SET version = greatest(version, %(n)s)", {"n": number})
         connection.commit()
     except Exception as error:

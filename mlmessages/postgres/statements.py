@@ -37,8 +37,8 @@ SELECT (SELECT count(*) FROM mlmessages.seller WHERE stopped_until <= mlmessages
 TAKE: Final = """
 WITH free AS (
   SELECT s.no, w.until FROM mlmessages.seller s LEFT JOIN mlmessages.worker w ON w.id = s.worker
-  WHERE s.stopped_until <= mlmessages.clock() AND (w.id IS NULL OR w.until <= mlmessages.clock())
-   AND (%(seller)s::text IS NULL OR s.id = %(seller)s::text)
+  WHERE (w.id IS NULL OR w.until <= mlmessages.clock())
+   AND CASE WHEN %(seller)s::text IS NULL THEN s.stopped_until <= mlmessages.clock() ELSE s.id = %(seller)s::text END
   ORDER BY s.listed_at NULLS FIRST, s.no LIMIT %(most)s::int FOR UPDATE OF s SKIP LOCKED),
  taken AS (UPDATE mlmessages.seller s SET epoch = s.epoch + 1, worker = %(worker)s::uuid,
    held_since = mlmessages.clock()

@@ -107,17 +107,32 @@ async def drain(plan: dict[str, Any]) -> None:
             timeout=plan["timeout"],
             session=session,
         ) as client,
-        Inbox(
-            client,
-            plan["journal"],
-            settle_time=plan["settle_time"],
-            concurrency=plan["concurrency"],
-            limit=plan["limit"],
-        ) as inbox,
+        contextlib.AsyncExitStack() as stack,
     ):
+        inbox = await _entered(stack, client, plan)
         async for delivery in inbox.drain():
             await consumer.take(delivery)
             failpoints.failpoint(f"done with {delivery.pack_id}")
+
+
+async def _entered(stack: contextlib.AsyncExitStack, client: MessagesClient, plan: dict[str, Any]) -> Inbox:
+    """An inbox on a file; or on a database, when the lease of a program that was killed is over."""
+    where: Any = plan["journal"]
+    if "database" in plan:
+        from mlmessages.journal import seats
+        from mlmessages.postgres.database import Database
+
+        seats.SECOND_LOOK = plan["second_look"]  # type: ignore[misc]
+        database = Database(plan["database"], key=None, name=f"pid {os.getpid()}", lease=plan["lease"])
+        where = await stack.enter_async_context(database)
+    options = {name: plan[name] for name in ("settle_time", "concurrency", "limit")}
+    while True:
+        try:
+            return await stack.enter_async_context(Inbox(client, where, **options))
+        except JournalError as error:
+            if "is held by worker" not in str(error) or not plan.get("waits"):
+                raise
+            await asyncio.sleep(0.05)
 
 
 def _trace() -> aiohttp.TraceConfig:
