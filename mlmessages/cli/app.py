@@ -14,6 +14,7 @@ import mlmessages
 from ..errors import MessagesError
 from ..escaping import one_line
 from .commands.auth import auth
+from .commands.database import database
 from .commands.demo import demo
 from .commands.doctor import doctor
 from .commands.download import download
@@ -23,6 +24,7 @@ from .commands.journal import journal
 from .commands.messages import messages
 from .commands.report import report
 from .commands.sandbox import sandbox
+from .commands.sellers import sellers
 from .commands.send import send
 from .commands.serve import serve
 from .commands.unread import unread
@@ -132,5 +134,21 @@ def cli() -> None:
     """
 
 
-for _command in (demo, doctor, unread, messages, send, download, drain, journal, fetch, report, serve, auth, sandbox):
+_COMMANDS = (
+    demo,
+    doctor,
+    unread,
+    messages,
+    send,
+    download,
+    drain,
+    journal,
+    fetch,
+    report,
+    serve,
+    auth,
+    sellers,
+    database,
+)
+for _command in (*_COMMANDS, sandbox):
     cli.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -33,6 +34,18 @@ def with_database(command: F) -> F:
         help=f"Of PostgreSQL, for many sellers. A URL with a password is taken from {DATABASE} alone; {KEY} has the"
         f" Fernet key (or several, parted by commas; or `{_CLEAR_TEXT}`: clear text).",
     )(command)
+
+
+def required_database(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `command` the parameter `database`, without which it is misuse."""
+
+    @functools.wraps(command)
+    def with_url(*, database: str | None, **others: object) -> None:
+        if database is None:
+            raise click.UsageError(f"Which database? Set {DATABASE}, or --database URL.")
+        command(database=database, **others)
+
+    return with_database(with_url)
 
 
 def _without_password(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:

@@ -20,13 +20,15 @@ async def main() -> None:
     )
 
     async def answer(delivery: Delivery) -> None:
-        if delivery.unread and await delivery.once("thanks"):
-            try:
-                await client.send(delivery.pack_id, "Thank you for your message. We will answer today.")
-            except Forbidden as error:  # the conversation is blocked: nothing was sent, and nothing can be
-                print(delivery.pack_id, error.message, flush=True)
-            else:
-                print(delivery.pack_id, "answered", flush=True)
+        if not delivery.unread:
+            return
+        try:
+            async with delivery.once("thanks") as first:
+                if first:
+                    await client.send(delivery.pack_id, "Thank you for your message. We will answer today.")
+                    print(delivery.pack_id, "answered", flush=True)
+        except Forbidden as error:  # the conversation is blocked: nothing was sent, and nothing can be
+            print(delivery.pack_id, error.message, flush=True)
 
     async with client, Inbox(client, "inbox.db") as inbox:
         await inbox.run(answer)
