@@ -1,7 +1,7 @@
 """What callers may pass, checked before anything is sent.
 
 Each check returns the value as it is sent, or raises a `ValueError` that names the argument and says what is expected.
-A value that may be a token or a text of somebody is never quoted in it.
+A value that may be a token or a seller's text is never quoted in it.
 """
 
 from __future__ import annotations

@@ -308,7 +308,7 @@ _PACK: Final = re.compile(r"(?:^|/)packs?/([0-9]{1,20})(?=[/?#]|\Z)")
 
 
 def unread_listing(answer: Response) -> UnreadListing:
-    """Return the unread query's answer. The pack is the segment after ``packs``, whatever follows it.
+    """Return the unread query's answer. The pack is the segment after ``packs``.
 
     A row that names no pack is left out and told of in `problems`: the conversations beside it matter more.
     """

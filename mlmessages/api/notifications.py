@@ -44,7 +44,7 @@ class Notification:
 
     id: str | None
     topic: str
-    resource: str | None = field(default=None, repr=False)  # anybody's text
+    resource: str | None = field(default=None, repr=False)  # a text that is not checked
     message_id: str | None = None
     user_id: str | None = None
     application_id: str | None = None

@@ -114,7 +114,7 @@ _LONGEST_MESSAGE: Final = 300
 
 
 def check(response: Response) -> None:
-    """Raise the `APIError` that a non-2xx `response` is: the status decides, the body explains, whatever its shape."""
+    """Raise the `APIError` that a `response` is which is no 2xx."""
     if response.ok:
         return
     status = response.status

@@ -156,7 +156,7 @@ def test_what_is_no_message_id_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize(("value", "least"), [(1, 1), (0, 0), (50, 1), (10**9, 1), (10**30, 0), (Pack.ONE, 1)])
 def test_a_whole_number_has_no_upper_bound(value: int, least: int) -> None:
-    """Nobody knows the largest limit: any int from the least one on is taken."""
+    """The largest limit is unknown: any int from the least one on is taken."""
     assert check_int("limit", value, least) == value
 
 

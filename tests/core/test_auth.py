@@ -33,7 +33,7 @@ class Source:
         self.value = value
 
     async def token(self) -> str:
-        """Whatever it is."""
+        """What it was made with."""
         return self.value  # type: ignore[no-any-return]
 
     async def rejected(self, token: str) -> None:

@@ -153,7 +153,7 @@ def test_what_is_too_deep_to_be_written_is_a_value_error(depth: int, parser: str
         assert str(error) == "nested too deeply"
 
 
-@pytest.mark.parametrize("value", [{"a": {1: {2}}}, [object()], {1j: 1}, "half \ud800"], ids=repr)
+@pytest.mark.parametrize("value", [{"a": {1: {2}}}, [object()], {1j: 1}, "half \ud800"], ids=range(4))
 def test_what_json_cannot_express_is_a_value_error(value: object, parser: str) -> None:
     """What no JSON can hold is a `ValueError` that quotes nothing of it."""
     with pytest.raises(ValueError, match="^it cannot be written as JSON$"):

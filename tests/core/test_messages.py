@@ -688,7 +688,7 @@ def test_what_is_nothing_in_another_type_is_named(value: Any) -> None:
         put(row, path, value)
         [one] = message_page(dump({"messages": [row]}), "1").messages
         fine = value is None or any(value == fit and type(value) is type(fit) for fit in NOTHING[expected])
-        fine = fine or (path in (("from",), ("to",)) and value == [])  # of the flat form: to nobody
+        fine = fine or (path in (("from",), ("to",)) and value == [])  # an empty list of recipients
         found = next((word for kind, word in FOUND if isinstance(value, kind)), "null")
         assert one.problems == (() if fine else (f"{spelled(path)}: expected {expected}, found {found}",))
         assert one.raw == row
@@ -754,7 +754,7 @@ def test_problems_say_where_and_why() -> None:
 
 
 def test_raw_is_the_object_as_it_came() -> None:
-    """`raw` holds also what nobody knows, and reading leaves it alone."""
+    """`raw` holds undocumented keys too, and reading leaves it alone."""
     raw = documented_message() | {"data": {"option_id": None}, "conversation_first_message": False}
     before = copy.deepcopy(raw)
     assert message(raw).raw == before

@@ -159,7 +159,7 @@ def test_the_fields_of_the_models() -> None:
 
 @pytest.mark.parametrize("word", ["moderated", "rejected", "blocked"])
 def test_a_message_is_rejected_by_its_status_or_by_its_moderation(word: str) -> None:
-    """Either place says that nobody receives it, in any case; all other words, known or not, do not."""
+    """Either place says that it is not delivered, in any case; all other words, known or not, do not."""
     assert message({"id": "a", "status": word.upper()}).rejected
     assert message({"id": "a", "status": "available", "message_moderation": {"status": word}}).rejected
     for other in ("available", "clean", "pending", "non_moderated", "in_moderation", "something_new", None):
@@ -256,5 +256,5 @@ def test_only_a_conversations_segment_means_an_agent(path: str | None, expected:
     ("rows", "total", "capped"), [(499, None, False), (500, None, True), (1000, 1000, True), (3, 4, True)]
 )
 def test_capped_is_computed_from_rows_and_total(rows: int, total: int | None, capped: bool) -> None:
-    """`capped` holds for a listing that somebody builds, as for one that was read."""
+    """`capped` is computed for a listing that is built by hand as for one that was read."""
     assert UnreadListing("9", tuple(UnreadPack(str(i)) for i in range(rows)), total).capped is capped

@@ -431,7 +431,7 @@ OUTCOMES = [
 
 @pytest.mark.parametrize(("error", "expected"), OUTCOMES, ids=repr)
 def test_the_outcome_of_an_attempt(error: Exception | None, expected: Outcome) -> None:
-    """An attempt was executed, was not, or nobody can know: design.md's table, line by line."""
+    """An attempt was executed, was not, or it cannot be known: every error has its class."""
     assert outcome(error) is expected
 
 
