@@ -102,7 +102,7 @@ async def drain(plan: dict[str, Any]) -> None:
             plan["token"],
             seller_id=plan["seller_id"],
             base_url=plan["base_url"],
-            limits=Limits(reads=10**6, per_second=None),
+            limits=Limits(reads=plan["reads"], per_second=None),
             retry=Retry(base=0.01),
             timeout=plan["timeout"],
             session=session,

@@ -126,7 +126,15 @@ class Trial:
         self.out = directory / "deliveries.jsonl"
         self.crashes = 0
         self._programs = programs
-        self._options = {"settle_time": 0.1, "concurrency": 1, "limit": 2, "timeout": 5.0, "mutant": None, **options}
+        self._options: dict[str, Any] = {
+            "settle_time": 0.1,
+            "concurrency": 1,
+            "limit": 2,
+            "timeout": 5.0,
+            "mutant": None,
+            "reads": 10**6,
+        }
+        self._options.update(options)
 
     def begin(
         self, *, kill: Iterable[Place] = (), ask: Iterable[Place] = (), programs: Programs | None = None, **options: Any
