@@ -61,7 +61,7 @@ class Window(Protocol):
         """
         ...
 
-    def rest(self) -> None:
+    def give_back_unused(self) -> None:
         """Give back what was fetched and not taken: nothing waits for it any more."""
         ...
 
@@ -110,7 +110,7 @@ class MemoryWindow:
         if sent:
             heappush(self._returning, now + (1 if counted else 2) * self._period + CLOCK_STEP)
 
-    def rest(self) -> None:
+    def give_back_unused(self) -> None:
         """Do nothing: nothing is fetched."""
 
     def moved(self, now: float) -> MemoryWindow:
@@ -317,7 +317,7 @@ class Limits:
             return permit
         finally:
             if not queue.release():
-                window.rest()
+                window.give_back_unused()
 
     def release(self, permit: Permit, *, sent: bool = True, answered: bool = False) -> None:
         """End the request of `permit`.

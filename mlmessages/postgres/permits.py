@@ -135,7 +135,7 @@ class SharedLimits(Limits):
 
 
 class SharedWindow:
-    """The permits of one kind, as rows."""
+    """A `Window` whose permits are rows: fetched a few at a time, and given back with the next round trip."""
 
     def __init__(self, table: PermitTable, kind: Kind, size: int, period: float) -> None:
         self.kind: Final = kind
@@ -143,8 +143,8 @@ class SharedWindow:
         self.period: Final = period
         self._table = table
         self._own = MemoryWindow(size, period)  # what this process has used
-        self._stock: deque[Slot] = deque()  # fetched, and not yet taken
-        self._look_at = -math.inf  # when a permit may be free
+        self._fetched: deque[Slot] = deque()  # and not yet taken
+        self._opens_at = -math.inf  # when a permit may be free
         self._used_by_all = (0, -math.inf)  # so many, at that moment
 
     @property
@@ -153,51 +153,49 @@ class SharedWindow:
 
     @property
     def ready(self) -> bool:
-        return bool(self._stock)
+        return bool(self._fetched)
 
     def used(self, now: float) -> int:
         count, moment = self._used_by_all
         return max(self._own.used(now), count if now < moment + self.period else 0)
 
     def opens_at(self, now: float) -> float:
-        while self._stock and self._stock[0].until <= now:  # this process was stopped for minutes: it is another's
-            self._table.give(self.kind, self._stock.popleft(), now)
-        return now if self._stock else max(now, self._look_at)
+        while self._fetched and self._fetched[0].until <= now:  # this process was stopped for minutes: it is another's
+            self._table.give(self.kind, self._fetched.popleft(), now)
+        return now if self._fetched else max(now, self._opens_at)
 
     async def fetch(self, wanted: int) -> None:
         await self._table.ask(self.kind, wanted)
 
     def take(self) -> Slot:
         self._own.take()
-        return self._stock.popleft()
+        return self._fetched.popleft()
 
     def give_back(self, name: Hashable, now: float, *, sent: bool, counted: bool) -> None:
         assert isinstance(name, Slot)
         self._own.give_back(None, now, sent=sent, counted=counted)
         self._table.give(self.kind, name, now + (1 if counted else 2) * self.period + CLOCK_STEP if sent else now)
         if not sent:
-            self._look_at = now
+            self._opens_at = now
 
-    def rest(self) -> None:
-        while self._stock:
-            self._table.give(self.kind, self._stock.popleft(), -math.inf)
+    def give_back_unused(self) -> None:
+        if self._fetched and self._table.brake.half_open:
+            self._table.give_up_probe()
+        while self._fetched:
+            self._table.give(self.kind, self._fetched.popleft(), -math.inf)
 
     def moved(self, now: float) -> SharedWindow:
-        if self._own.used(now) or self._stock:
+        if self._own.used(now) or self._fetched:
             raise RuntimeError("limits of a database belong to the event loop in which the database was entered")
         return self
 
-    def answered(self, now: float, slots: list[Slot], used: int, wait: float, *, storm: bool) -> None:
+    def note_answer(self, now: float, slots: list[Slot], used: int, wait: float, *, storm: bool) -> None:
         """Note what the database said at `now`."""
-        self._stock.extend(slots)
+        self._fetched.extend(slots)
         self._used_by_all = (used, now)
         # What is in flight comes back a period from now at the earliest. Where another process finds out whether a
         # storm is over, or takes at this moment what is free, it will not take long.
-        self._look_at = now if slots else now + min(max(wait, 0.25 if storm else 0.005), self.period)
-
-    def held(self) -> list[Slot]:
-        """Return what was fetched and not yet taken."""
-        return list(self._stock)
+        self._opens_at = now if slots else now + min(max(wait, 0.25 if storm else 0.005), self.period)
 
 
 class SharedBrake(Brake):
@@ -230,7 +228,7 @@ class SharedBrake(Brake):
 
 
 @define
-class _Kind:
+class _Due:
     """What the next round trip has to do for one kind of permit."""
 
     gives: dict[Slot, float] = field(factory=dict)  # each with the moment from which on it is free
@@ -250,7 +248,7 @@ class PermitTable:
         self._statements = statements
         self._app = app
         self._prepared = False
-        self._due: dict[Kind, _Kind] = {"read": _Kind(), "write": _Kind()}
+        self._due: dict[Kind, _Due] = {"read": _Due(), "write": _Due()}
         self._held: dict[Slot, tuple[Kind, float]] = {}  # with the moment at which it was taken, or taken anew
         self._brakes: list[tuple[str, dict[str, Any], float]] = []  # statements; the moment at which a pause ends
         self._failure: tuple[JournalError, float] | None = None  # with its moment
@@ -278,7 +276,7 @@ class PermitTable:
     def pause(self, started: float, until: float) -> None:
         """Pause all processes until a moment. `started`: when the refused request took its permit."""
         for window in self.windows.values():
-            window.rest()
+            window.give_back_unused()
         self._brakes.append((_PAUSE, {"started": started}, until))
         self._start_round()
 
@@ -295,7 +293,7 @@ class PermitTable:
     async def close(self) -> None:
         """Give back what is over, if the database is there."""
         for window in self.windows.values():
-            window.rest()
+            window.give_back_unused()
         if self._later is not None:
             self._later.cancel()
         if self._round is not None:
@@ -328,7 +326,7 @@ class PermitTable:
     async def _run_round(self) -> bool:
         """Make one round trip; return False if the database does not answer."""
         loop = asyncio.get_running_loop()
-        due, self._due = self._due, {"read": _Kind(), "write": _Kind()}
+        due, self._due = self._due, {"read": _Due(), "write": _Due()}
         brakes, self._brakes = self._brakes, []
         asked = [kind for kind in due if due[kind].asking]
         statements = self._statements_of(loop.time(), due, brakes)
@@ -352,7 +350,7 @@ class PermitTable:
         return True
 
     def _statements_of(
-        self, now: float, due: Mapping[Kind, _Kind], brakes: list[tuple[str, dict[str, Any], float]]
+        self, now: float, due: Mapping[Kind, _Due], brakes: list[tuple[str, dict[str, Any], float]]
     ) -> list[tuple[str, dict[str, Any]]]:
         """Return what a round trip says: what is over, what lasts, pauses, and last what is asked for."""
         statements: list[tuple[str, dict[str, Any]]] = []
@@ -378,19 +376,19 @@ class PermitTable:
                 statements.append((_ASK, names[kind] | wanted))
         return statements
 
-    def _answered(self, kind: Kind, now: float, row: tuple[Any, ...], due: _Kind) -> None:
+    def _answered(self, kind: Kind, now: float, row: tuple[Any, ...], due: _Due) -> None:
         pairs, storm, rounds, used, clock, wait = row
         window = self.windows[kind]
         slots = [Slot(no, turn, clock, now + (_HOLD - 1) * window.period) for no, turn in pairs]
         self._held.update((slot, (kind, now)) for slot in slots)
         if not self._brakes:  # else it is not yet told what happened here
             self.brake.learn(storm=storm, rounds=rounds)
-        window.answered(now, slots, used, wait, storm=storm)
+        window.note_answer(now, slots, used, wait, storm=storm)
         waiting = [future for future in due.asking if not future.done()]
         for future in waiting:
             future.set_result(None)
         if not waiting:  # given up meanwhile
-            window.rest()
+            window.give_back_unused()
 
     def _note_size(self, rows: list[list[tuple[Any, ...]]]) -> None:
         if self._prepared:
@@ -405,7 +403,7 @@ class PermitTable:
                 )  # fmt: skip
 
     def _failed(
-        self, error: JournalError, due: Mapping[Kind, _Kind], brakes: list[tuple[str, dict[str, Any], float]]
+        self, error: JournalError, due: Mapping[Kind, _Due], brakes: list[tuple[str, dict[str, Any], float]]
     ) -> None:
         """Tell what asks, and keep what has to be said until the database is there again."""
         for kind, failed in due.items():

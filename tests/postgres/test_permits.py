@@ -297,6 +297,25 @@ async def test_one_probe_goes_first_over_all_processes(database: str, sql: Calla
             (one if permit.window is one._reading else two).release(permit, answered=True)
 
 
+@case("Q7")
+@within(20)
+async def test_a_probe_that_is_given_up_before_it_starts_is_followed_by_another(
+    database: str, sql: Callable[..., Any]
+) -> None:
+    """Its permit is fetched, its turn in the second has not come, and it is cancelled: another process goes first."""
+    async with process(database, per_second=1) as one, process(database) as two:
+        await storm(one, sql)
+        probing = asyncio.create_task(one.acquire(None))
+        await until(lambda: sql("SELECT probe_until > mlmessages.clock() FROM mlmessages.budget WHERE kind = 'read'"))
+        await until(lambda: one._reading.ready)
+        probing.cancel()
+        permit = await two.acquire(None)
+        assert permit.probe
+        two.release(permit, answered=True)
+        with pytest.raises(asyncio.CancelledError):
+            await probing
+
+
 # -- the database is away ----------------------------------------------------------------------------------------------
 
 
