@@ -27,6 +27,7 @@ from mlmessages.models import Token
 from mlmessages.postgres.database import Database
 from mlmessages.postgres.rekey import rekey
 from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread, virtual_run
+from needs import needs
 from shown import assert_hidden
 from tokens.conftest import HOUR, client_with, first_token, posts, source_of
 from worlds import on_virtual_clock
@@ -348,6 +349,7 @@ def test_four_processes_that_need_a_refresh_send_one(database_url: str, sandbox_
 
 
 @case("Q21")
+@needs("signals")
 def test_the_lock_of_a_killed_process_is_free_half_a_minute_later(database_url: str, sandbox_server: Server) -> None:
     """SIGKILL after its note, before its POST: the next one waits for the lease by the database's clock, and goes on."""
     asyncio.run(add(database_url, first_token(sandbox_server.sandbox, age=7 * HOUR)))
@@ -379,6 +381,7 @@ async def _locked(store: TokenStore) -> bool:
 
 
 @case("Q21")
+@needs("signals")
 @pytest.mark.parametrize(
     ("place", "recovers"),
     [("refresh noted", True), ("refresh answered", False), ("refresh saved", True)],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -17,13 +16,6 @@ from mlmessages import FileTokenStore, Limits, MessagesClient, OAuthToken
 from mlmessages.models import Token
 from mlmessages.testing import Entry, Sandbox
 from worlds import PLENTY
-
-# Signals, limits, modes, pipes and links that Windows has not, or not for every user.
-collect_ignore = (
-    ["test_file_modes.py", "test_interrupts.py", "test_private_files.py", "test_processes.py"]
-    if sys.platform == "win32"
-    else []
-)
 
 HOUR = timedelta(hours=1)
 

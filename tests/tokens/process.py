@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -65,6 +64,8 @@ async def main(place: str, base_url: str, client_id: str, client_secret: str) ->
             tell("ready")
             sys.stdin.readline()
             if "FULL_DISK" in os.environ:
+                import resource
+
                 resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
             try:
                 tell(await source.token())

@@ -1,10 +1,9 @@
-"""F11 where files have modes, links and pipes: what is not its owner's alone is refused. Not collected on Windows."""
+"""F11 where files have modes, links and pipes: what is not its owner's alone is refused."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +15,10 @@ import pytest
 from cases import case
 from mlmessages import FileTokenStore, failpoints
 from mlmessages.errors import AuthError
+from needs import needs
 from tokens.test_file import TOKEN, held, load, save
+
+pytestmark = needs("modes", "symlinks")
 
 
 def mode(path: Path) -> int:
@@ -77,6 +79,8 @@ def test_a_symbolic_link_is_not_followed(file: Path, tmp_path: Path) -> None:
 @case("K34")
 def test_a_file_system_that_cannot_lock_is_told_as_that(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENOLCK of `flock`: an `AuthError` at once, not a wait for a holder that does not exist."""
+
+    import fcntl
 
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

@@ -1,4 +1,4 @@
-"""K22: Ctrl-C in a command while the token endpoint answers. Real processes, real signals; not collected on Windows."""
+"""K22: Ctrl-C in a command while the token endpoint answers. Real processes, real signals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from mlmessages import FileTokenStore
 from mlmessages.auth import in_flight
 from mlmessages.models import Token
 from mlmessages.testing import EXECUTE, Hold, Sandbox, Server, on, serve_in_thread
+from needs import needs
 from tokens.conftest import HOUR, first_token, posts
+
+pytestmark = needs("signals")
 
 # What the shell of a background job has ignored is set back: a program decides what Ctrl-C means only if nothing else has.
 MAIN = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'mlmessages';"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import subprocess
@@ -29,6 +28,9 @@ from mlmessages.files import (
     sync_folder,
     try_lock,
 )
+from needs import needs
+
+pytestmark = needs("modes", "symlinks")
 
 Calls = list[tuple[str, object]]
 
@@ -149,6 +151,8 @@ def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatc
 @case("O6")
 def test_macos_is_asked_to_empty_the_drives_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`F_FULLFSYNC`; where a file system has none, `fsync`."""
+    import fcntl
+
     asked: list[object] = []
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
@@ -307,6 +311,8 @@ def test_a_lock_file_that_is_deleted_while_it_is_taken_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between opening and locking: the lock is taken on the file that has the name."""
+    import fcntl
+
     flock = fcntl.flock
 
     def deleted_meanwhile(fd: int, operation: int) -> None:
@@ -328,6 +334,8 @@ def test_a_file_system_that_cannot_lock_is_told_as_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Not as a lock that is held: EWOULDBLOCK and EACCES alone mean that."""
+    import fcntl
+
     monkeypatch.setattr(fcntl, "flock", refusing(number))
     with pytest.raises(OSError, match="cannot lock files .* use a local disk") as refused:
         FileLock(tmp_path / "lock").acquire()

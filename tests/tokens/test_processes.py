@@ -20,7 +20,10 @@ from mlmessages import FileTokenStore
 from mlmessages.errors import ReauthorizationRequired
 from mlmessages.models import Token
 from mlmessages.testing import EXECUTE, Delay, Sandbox, Server, on, serve_in_thread, virtual_run
+from needs import needs
 from tokens.conftest import HOUR, client_with, first_token, posts, source_of
+
+pytestmark = needs("signals", "limits")
 
 PROGRAM = Path(__file__).with_name("process.py")
 STEPS = 13  # crash points of one refresh: five of each of two saves, and three of the refresh itself
