@@ -74,12 +74,13 @@ def main() -> int:
             print(f"{sum(case.module == module for case in cases):5} {module}")
         print(f"{len(cases):5} in all")
         return 0
-    limits = {module: _limit(module) for module in dict.fromkeys(case.module for case in cases)}
+    groups = {tuple(TARGETS[case.module]) for case in cases}
+    limits = {tests: _limit(tests) for tests in groups}
     equivalent = _equivalent()
     survivors = []
     words: dict[str, int] = {}
     with ThreadPoolExecutor(options.jobs) as threads:
-        for verdict in threads.map(lambda case: _judged(case, limits[case.module]), cases):
+        for verdict in threads.map(lambda case: _judged(case, limits[tuple(TARGETS[case.module])]), cases):
             word, case = verdict.word, verdict.case
             if word == "survived" and case.name in equivalent:
                 word = "equivalent"
@@ -126,12 +127,12 @@ def _equivalent() -> set[str]:
     return {line for line in lines if line and not line.startswith("#")}
 
 
-def _limit(module: str) -> float:
-    """Return the seconds that a mutant of this module gets, from what the unharmed code takes."""
+def _limit(tests: Sequence[str]) -> float:
+    """Return the seconds that a mutant gets for these tests, from what the unharmed code takes."""
     begun = time.monotonic()
-    failed = _run(TARGETS[module], {}, None)
+    failed = _run(tests, {}, None)
     if failed:
-        sys.exit(f"the tests of {module} fail without a mutant")
+        sys.exit(f"{' '.join(tests)}: they fail without a mutant")
     return 10.0 + PATIENCE * (time.monotonic() - begun)
 
 

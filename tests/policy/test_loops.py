@@ -25,6 +25,22 @@ def test_budget_is_remembered_from_run_to_run() -> None:
     assert virtual_run(main(10)) == pytest.approx(60, abs=1)
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_a_later_run_waits_two_periods_at_most_for_what_an_earlier_one_sent(write: bool) -> None:
+    """The clocks of two loops have nothing in common; the budget of reads and that of writes are carried over."""
+    limits = roomy(10, 10)
+
+    async def main(after: float) -> float:
+        await asyncio.sleep(after)
+        began = asyncio.get_running_loop().time()
+        network = Network(limits)
+        await asyncio.gather(*(network.request(write=write) for _ in range(10)))
+        return asyncio.get_running_loop().time() - began
+
+    assert virtual_run(main(10_000)) < 1
+    assert virtual_run(main(0)) == pytest.approx(120, abs=1)
+
+
 def test_pause_is_remembered_from_run_to_run() -> None:
     """A pause holds in the next `asyncio.run`; by whatever clock, for 5 minutes at most."""
     paused = Paused()
