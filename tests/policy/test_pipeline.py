@@ -7,8 +7,12 @@ import asyncio
 import pytest
 
 from cases import case
-from mlmessages import Limits, errors
-from mlmessages.http.pipeline import RequestCount
+from mlmessages import Limits, Retry, StaticToken, errors
+from mlmessages.api.calls import Request, Response
+from mlmessages.auth.source import Secret
+from mlmessages.events import Events, RetryEvent
+from mlmessages.http.pipeline import Pipeline, RequestCount
+from mlmessages.http.transport import Transport
 from mlmessages.testing import DROP, Behaviour, Reply, Sandbox, on, virtual_run
 from policy.pipelines import MARK, PACK, READ, Renewable, call, once, session_of
 
@@ -89,5 +93,51 @@ def test_a_blocked_application_costs_no_refresh() -> None:
                 await session.execute(call(READ))
         assert await source.token() == sandbox.token
         assert len(sandbox.log) == 1
+
+    virtual_run(main())
+
+
+class Unreachable(Transport):
+    """A server that cannot be connected to."""
+
+    async def send(self, request: Request, token: Secret, time_left: float) -> Response:
+        raise errors.NotSent("no connection")
+
+
+def test_what_never_left_is_neither_counted_nor_told(caplog: pytest.LogCaptureFixture) -> None:
+    """No connection: a report's `requests` stays as it was, no event and no DEBUG line tells of a request."""
+
+    async def main() -> None:
+        told: list[object] = []
+        count = RequestCount()
+        pipeline = Pipeline(
+            Unreachable("http://127.0.0.1", None, 30.0),
+            StaticToken("APP_USR-1"),
+            Limits(per_second=None),
+            Retry(attempts=3),
+            Events(told.append),
+        )
+        await pipeline.open()
+        with pytest.raises(errors.NotSent):
+            await pipeline.execute(call(MARK), count)
+        await pipeline.close()
+        assert count == RequestCount()
+        assert [type(event) for event in told] == [RetryEvent, RetryEvent]
+
+    with caplog.at_level("DEBUG", "mlmessages"):
+        virtual_run(main())
+    assert not [record for record in caplog.records if record.levelname == "DEBUG"]
+
+
+def test_a_token_that_is_refused_twice_is_not_sent_a_third_time() -> None:
+    """Each call tries one other token: a source that always has one more is not asked for ever."""
+
+    async def main() -> None:
+        sandbox = Sandbox(packs=1)
+        source = Renewable("wrong", "as-wrong")
+        async with session_of(sandbox, source=source) as session:
+            with pytest.raises(errors.Unauthorized):
+                await session.execute(call())
+        assert [entry.status for entry in sandbox.log] == [401, 401]
 
     virtual_run(main())
