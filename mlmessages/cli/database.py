@@ -49,10 +49,12 @@ def required_database(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _without_password(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
+    from ..auth.source import Secret
+
     typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
     if url and typed and _has_password(url):
         raise click.UsageError(f"A password on the command line is shown to all users by `ps`: set {DATABASE} instead.")
-    return url or None
+    return Secret(url) if url else None
 
 
 def _has_password(url: str) -> bool:
@@ -64,9 +66,10 @@ def _has_password(url: str) -> bool:
 
 def opened_database(url: str) -> Database:
     """Return the database, which is to be entered; what is wrong with URL or key is a `click.UsageError`."""
+    from ..auth.source import Secret
     from ..postgres.database import Database
 
-    key = os.environ.get(KEY)
+    key = Secret(os.environ.get(KEY, ""))
     if not key:
         raise click.UsageError(
             f"{KEY} is not set: a Fernet key, which encrypts tokens and messages, or `{_CLEAR_TEXT}` for clear text."

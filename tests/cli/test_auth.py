@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,7 +24,7 @@ from cli.conftest import PROGRAM, TOKEN, Serve, environment, piped
 from mlmessages import FileTokenStore
 from mlmessages.auth.grants import HOSTS
 from mlmessages.cli.app import cli
-from mlmessages.cli.commands.auth import url
+from mlmessages.cli.commands.auth.url import url
 from mlmessages.models import Token
 from mlmessages.testing import DROP, EXECUTE, Reply, Server, on
 
@@ -401,7 +402,7 @@ def test_exchange_says_what_0600_means_on_windows(server: Server, file: Path, mo
     pasted = consent(server, file)
     assert "Windows" not in run(server, file, "auth", "exchange", stdin=pasted).stderr
     pasted = consent(server, file)
-    monkeypatch.setattr("mlmessages.cli.commands.auth.on_windows", lambda: True)
+    monkeypatch.setattr(import_module("mlmessages.cli.commands.auth.exchange"), "on_windows", lambda: True)
     result = run(server, file, "auth", "exchange", stdin=pasted)
     assert "On Windows" in result.stderr
     assert "user profile" in result.stderr

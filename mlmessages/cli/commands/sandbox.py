@@ -22,7 +22,7 @@ from ...escaping import one_line
 from ..interruptible import run
 from ..settings import BASE_URL, CLIENT_ID, CLIENT_SECRET, SELLER_ID, TOKEN
 from ..terminal import counted, not_opened, note
-from .auth import AUTH_HOST, REDIRECT_URI
+from .auth.url import AUTH_HOST, REDIRECT_URI
 from .serve import APP_ID
 
 if TYPE_CHECKING:
