@@ -125,8 +125,6 @@ class Engine:
 
 
 def _tell(unit: _Unit, result: Any) -> None:
-    if unit.done.cancelled():
-        return
     if isinstance(result, Exception):
         unit.done.set_exception(result)
         unit.done.exception()  # its caller may be gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -23,6 +24,8 @@ Row = tuple[Any, ...]
 Statement = tuple[str, Mapping[str, Any]]
 # The last one: another process was stopped in a transaction, which the server ends after some seconds.
 _CONFLICTS: Final = (sql_errors.DeadlockDetected, sql_errors.SerializationFailure, sql_errors.LockNotAvailable)
+# It warns of pipelines that end with their connection; the error itself is told by ours.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 OLDEST_SERVER: Final = 150000
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
