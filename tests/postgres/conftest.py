@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from postgres.server import GivenServer, Server, running
+
+# A program of its own, which Debian and others package.
+_paths = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+collect_ignore = [] if shutil.which("pgbouncer", path=_paths) else ["test_pgbouncer.py"]
 
 _EMPTY = """
 SELECT coalesce(string_agg(format('DROP SCHEMA %I CASCADE', nspname), ';'), '') FROM pg_namespace

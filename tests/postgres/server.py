@@ -48,7 +48,7 @@ class Server:
         self.data.mkdir(mode=0o700)
         if self.user is not None:
             shutil.chown(self.data, self.user)
-        self.port = _free_port()
+        self.port = free_port()
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._run(
@@ -161,7 +161,7 @@ def _children(pid: int) -> list[int]:
     return [int(line) for line in ran.stdout.split()]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
