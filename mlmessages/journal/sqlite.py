@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Final
 from attrs import frozen
 
 from ..errors import JournalError
-from ..files import FileLock, open_private
+from ..files import FileLock, open_private, sync_folder
 from ..files import reason as reason_of
 from .store import (
     DONE,
@@ -31,6 +32,7 @@ from .store import (
 )
 
 SCHEMA: Final = 1
+MOVED: Final = 1_000_001  # the schema of a file that was moved to a database, or is about to be: no program opens it
 OLDEST_SQLITE: Final = (3, 26, 0)  # upserts, tables without a rowid, secure_delete=ON
 _PATIENCE: Final = 5.0  # seconds to wait for another program that has locked the file
 _CHECKS_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
@@ -72,9 +74,10 @@ class SqliteStore:
 
     patience: float | None = None  # a slow disk is waited for
 
-    def __init__(self, path: Path, seller_id: str) -> None:
+    def __init__(self, path: Path, seller_id: str, *, moving: bool = False) -> None:
         _check_place(path)
         self._path = path
+        self._moving = moving
         self._lock = _locked(path)
         try:
             self._db = self._open(path, seller_id)
@@ -95,7 +98,7 @@ class SqliteStore:
         except (OSError, sqlite3.Error) as error:
             raise JournalError(f"the journal {path.name} cannot be opened: {_reason(error)}") from None
         try:
-            _prepare(db, path, seller_id)
+            _prepare(db, path, seller_id, moving=self._moving)
         except (OSError, sqlite3.Error, JournalError) as error:
             db.close()
             if isinstance(error, JournalError):
@@ -331,6 +334,36 @@ class SqliteStore:
         found = self._db.execute("SELECT id, pack, error FROM buried JOIN body USING (id) ORDER BY seq")
         return {id_: (pack_id, error) for id_, pack_id, error in found}
 
+    # -- moving to another engine --
+
+    def mark_moving(self) -> str:
+        """Let no program open this file any more; return a name of this move, the same when it is asked again."""
+        self._db.execute("CREATE TABLE IF NOT EXISTS moved (id TEXT NOT NULL)")
+        [(count,)] = self._db.execute("SELECT count(*) FROM moved").fetchall()
+        if not count:
+            self._db.execute("INSERT INTO moved VALUES (?)", (secrets.token_hex(16),))
+        self._db.execute("UPDATE identity SET schema = ?", (MOVED,))
+        [(id_,)] = self._db.execute("SELECT id FROM moved").fetchall()
+        return str(id_)
+
+    def unmark_moving(self) -> None:
+        """Let the file be opened again."""
+        self._db.execute("UPDATE identity SET schema = ?", (SCHEMA,))
+
+    def put_away(self) -> None:
+        """Rename the file to ``….moved``, with its write-ahead log in it; the store is to be closed then."""
+        self._db.close()
+        self._path.rename(self._path.with_name(self._path.name + ".moved"))
+        sync_folder(self._path.parent)
+
+    def message_ids(self) -> Iterator[str]:
+        """Return the id of every known message."""
+        return (id_ for (id_,) in self._db.execute("SELECT id FROM message"))
+
+    def onces(self) -> Iterator[tuple[str, str]]:
+        """Return the message and the name of everything that happened once."""
+        return iter(self._db.execute("SELECT id, name FROM once"))
+
     def purge(self) -> bool:
         self._db.execute("PRAGMA busy_timeout = 0")  # no one waits: what is not done now, the next purge does
         try:
@@ -397,13 +430,13 @@ def _identity(status: os.stat_result, path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _prepare(db: sqlite3.Connection, path: Path, seller_id: str) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, seller_id: str, *, moving: bool) -> None:
     [(verdict,)] = db.execute("PRAGMA quick_check(1)").fetchall()
     if verdict != "ok":
         raise JournalError(f"the journal {path.name} is corrupt: restore a copy; nothing was marked")
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables:  # before anything is changed: it may be another program's
-        _identify(db, path, seller_id, tables)
+        _identify(db, path, seller_id, tables, moving=moving)
     _make_private(path)
     for pragma in (
         "journal_mode=WAL",
@@ -423,11 +456,16 @@ def _prepare(db: sqlite3.Connection, path: Path, seller_id: str) -> None:
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES_OF_A_SERVICE} COMMIT")
 
 
-def _identify(db: sqlite3.Connection, path: Path, seller_id: str, tables: Collection[str]) -> None:
+def _identify(db: sqlite3.Connection, path: Path, seller_id: str, tables: Collection[str], *, moving: bool) -> None:
     if "identity" not in tables:
         raise JournalError(f"{path.name} is a database of another program, and no journal")
     schema, seller = db.execute("SELECT schema, seller FROM identity").fetchone() or (None, None)
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if schema == MOVED and not moving:
+        raise JournalError(
+            f"the journal {path.name} was moved to a database, or is being moved: use that, or run"
+            " `mlmessages journal move` again to finish it"
+        )
+    if not isinstance(schema, int) or (schema > SCHEMA and schema != MOVED):
         raise JournalError(
             f"the journal {path.name} was written by a newer version (schema {schema}): update mlmessages"
         )
@@ -482,6 +520,13 @@ class Contents:
     dead: dict[str, int]
 
 
+def seller_of(path: Path) -> str:
+    """Return whose journal the file is, also of one that is being moved. Raises `JournalError`."""
+    with _existing(path, "ro", SCHEMA, MOVED) as db:
+        [(seller_id,)] = db.execute("SELECT seller FROM identity").fetchall()
+        return str(seller_id)
+
+
 def contents(path: Path) -> Contents:
     """Return what the journal says: read only, no lock is taken. Raises `JournalError`; no file is created."""
     with _existing(path, "ro") as db:
@@ -514,7 +559,7 @@ def retry_parked(path: Path) -> int:
 
 
 @contextmanager
-def _existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _existing(path: Path, mode: str, *schemas: int) -> Iterator[sqlite3.Connection]:
     """A connection to a journal that is there; `mode`: ``ro`` or ``rw``."""
     if not path.is_file():
         raise JournalError(f"the journal {path.name} cannot be opened: there is no such file")
@@ -522,7 +567,7 @@ def _existing(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=5.0, isolation_level=None)
         with closing(db):
             [(schema,)] = db.execute("SELECT schema FROM identity").fetchall()
-            if schema != SCHEMA:
+            if schema not in (schemas or (SCHEMA,)):
                 raise JournalError(f"the journal {path.name} has schema {schema}, not {SCHEMA}: update mlmessages")
             yield db
     except (sqlite3.Error, TypeError, ValueError) as error:

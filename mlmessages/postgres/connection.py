@@ -37,6 +37,11 @@ def check_schema(name: str) -> str:
     return name
 
 
+def with_schema(sql: str, schema: str) -> bytes:
+    """Return a statement of ours for a schema of that name."""
+    return sql.replace("mlmessages.", f'"{schema}".').encode()
+
+
 class Connection:
     """A connection that is made when it is needed, and made again after it broke.
 
@@ -48,7 +53,7 @@ class Connection:
 
     def __init__(self, address: Address, schema: str) -> None:
         self._address = address
-        self._schema = f'"{check_schema(schema)}".'
+        self._schema = check_schema(schema)
         self._texts: dict[str, bytes] = {}
         self._connection: psycopg.Connection | None = None
         self._pipeline: psycopg.Pipeline | None = None
@@ -128,7 +133,7 @@ class Connection:
 
     def _text(self, sql: str) -> bytes:
         if sql not in self._texts:
-            self._texts[sql] = sql.replace("mlmessages.", self._schema).encode()
+            self._texts[sql] = with_schema(sql, self._schema)
         return self._texts[sql]
 
     # -- the connection --

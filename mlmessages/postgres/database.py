@@ -216,6 +216,11 @@ class Database:
         return self._journals.place(seller_id, settle_time)
 
     @property
+    def address(self) -> Address:
+        """Where the database is."""
+        return self._address
+
+    @property
     def journals(self) -> SharedJournals:
         """What this process shares with others."""
         return self._journals

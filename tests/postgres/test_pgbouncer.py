@@ -41,7 +41,9 @@ def bouncer(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     for parent in folder.parents[:2]:
         parent.chmod(0o755)
     user = "nobody" if os.getuid() == 0 else None
-    with subprocess.Popen([PROGRAM, folder / "ini"], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran:
+    with subprocess.Popen(
+        [PROGRAM, folder / "ini"], user=user, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as ran:
         url = f"postgresql://{told['user']}@127.0.0.1:{port}/{told['dbname']}"
         while True:
             try:
