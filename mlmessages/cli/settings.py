@@ -164,6 +164,9 @@ def _token_in(file: Path) -> Secret:
         raise click.UsageError(f"The token file is empty: {name}")
     if not token.startswith("{") and not (token.isascii() and token.isprintable() and " " not in token):
         raise click.UsageError(f"The token file has something else than a token in it: {name}")
-    if os.name == "posix" and not token.startswith("{") and file.stat().st_mode & 0o077:
-        note(f"Others on this machine may read or replace the token file: chmod 600 {name}")
+    if os.name == "posix" and not token.startswith("{"):
+        if file.stat().st_mode & 0o077:
+            note(f"Others on this machine may read or replace the token file: chmod 600 {name}")
+        elif file.is_symlink():
+            note(f"The token file is a symbolic link; a change of the link changes the token: {name}")
     return token

@@ -61,7 +61,7 @@ def settings_for(server: Server) -> dict[str, str]:
     }
 
 
-def run(*args: str, server: Server | None = None, **env: str) -> Result:
+def run(*args: str, server: Any = None, **env: str) -> Result:  # a `Server`, which a dict of texts is not
     """`mlmessages ARGS` in this process; whatever it writes must not hold the token."""
     result = CliRunner().invoke(
         cli, list(args), prog_name="mlmessages", env={**(settings_for(server) if server else {}), **env}
@@ -75,7 +75,7 @@ def run(*args: str, server: Server | None = None, **env: str) -> Result:
 PROGRAM = [sys.executable, "-W", "error", "-m", "mlmessages.cli"]
 
 
-def piped(*args: str, server: Server | None = None, **env: str) -> subprocess.CompletedProcess[bytes]:
+def piped(*args: str, server: Any = None, **env: str) -> subprocess.CompletedProcess[bytes]:
     """`mlmessages ARGS` as a process of its own whose stdin is empty and whose output goes into pipes."""
     return subprocess.run(
         [*PROGRAM, *args],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
@@ -23,7 +24,7 @@ def shown(server: Server, *args: str) -> str:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_the_newest_message_is_the_last(serve: Serve, order: str):
+def test_the_newest_message_is_the_last(serve: Serve, order: Literal["newest", "oldest"]):
     """A conversation reads from top to bottom, whatever the server's order."""
     text = shown(serve([Pack(pack_id=7, messages=TALK)], behaviour=Behaviour(order=order)))
     places = [text.index(words) for words in ("Pack 7", "Is it red?", "It is.", "Thank you.")]

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import zoneinfo
-from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from cases import case
 from cli.conftest import PROGRAM, Serve, environment, mode, piped, read_until, run, started
 from mlmessages.cli.installing import how_to_install
 from mlmessages.testing import Message, Pack, Server
+from needs import needs
 
 SELLER = "700100200"
 
@@ -442,68 +442,78 @@ def ends_at_ctrl_c(process: subprocess.Popen[bytes], folder: Path, before: set[s
     assert {path.name for path in folder.iterdir()} == before
 
 
-if os.name == "posix":
+@needs("signals")
+def test_ctrl_c_ends_it_while_standard_input_is_silent(serve: Serve, page: Path, tmp_path: Path):
+    """While it waits for more lines; nothing is left behind."""
+    args = ["report", "-", "--out", str(page)]
+    with started(*args, server=serve([]), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(ONE)
+        process.stdin.flush()
+        read_until(process, "1 conversation")
+        ends_at_ctrl_c(process, tmp_path, set())
 
-    def test_ctrl_c_ends_it_while_standard_input_is_silent(serve: Serve, page: Path, tmp_path: Path):
-        """While it waits for more lines; nothing is left behind."""
-        args = ["report", "-", "--out", str(page)]
-        with started(*args, server=serve([]), stdin=subprocess.PIPE) as process:
-            assert process.stdin is not None
-            process.stdin.write(ONE)
-            process.stdin.flush()
-            read_until(process, "1 conversation")
-            ends_at_ctrl_c(process, tmp_path, set())
 
-    @pytest.mark.parametrize("written", [b"", ONE])
-    def test_ctrl_c_ends_it_while_a_pipe_is_silent(serve: Serve, page: Path, tmp_path: Path, written: bytes):
-        """A named pipe that nobody has opened yet, and one through which nothing more comes."""
-        pipe = tmp_path / "pipe"
-        os.mkfifo(pipe)
-        with started("report", str(pipe), "--out", str(page), server=serve([])) as process:
-            writer = os.open(pipe, os.O_RDWR) if written else None
-            try:
-                if writer is not None:
-                    os.write(writer, written)
-                read_until(process, "1 conversation" if written else "0 conversations")
-                ends_at_ctrl_c(process, tmp_path, {"pipe"})
-            finally:
-                if writer is not None:
-                    os.close(writer)
+@needs("signals")
+@pytest.mark.parametrize("written", [b"", ONE])
+def test_ctrl_c_ends_it_while_a_pipe_is_silent(serve: Serve, page: Path, tmp_path: Path, written: bytes):
+    """A named pipe that nobody has opened yet, and one through which nothing more comes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with started("report", str(pipe), "--out", str(page), server=serve([])) as process:
+        writer = os.open(pipe, os.O_RDWR) if written else None
+        try:
+            if writer is not None:
+                os.write(writer, written)
+            read_until(process, "1 conversation" if written else "0 conversations")
+            ends_at_ctrl_c(process, tmp_path, {"pipe"})
+        finally:
+            if writer is not None:
+                os.close(writer)
 
-    def test_a_full_disk_leaves_the_older_report_as_it_was(source: Path, page: Path, tmp_path: Path):
-        """One line that names the file, and nothing half-written beside it."""
-        assert report(source, page).exit_code == 0
-        before = page.read_bytes(), {path.name for path in tmp_path.iterdir()}
-        code = (
-            "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
-            "from mlmessages.cli import main; main()"
-        )
-        result = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, "report", str(source), "--out", str(page)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            env=environment(),
-        )
-        assert result.returncode == 1
-        assert result.stderr.splitlines()[-1] == f"Error: {page} cannot be written: File too large"
-        assert (page.read_bytes(), {path.name for path in tmp_path.iterdir()}) == before
 
-    @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
-    def test_what_is_no_file_is_misuse(source: Path, page: Path, make: Callable[[Path], None]):
-        """A pipe is not waited for."""
-        make(page)
+@needs("limits")
+def test_a_full_disk_leaves_the_older_report_as_it_was(source: Path, page: Path, tmp_path: Path):
+    """One line that names the file, and nothing half-written beside it."""
+    assert report(source, page).exit_code == 0
+    before = page.read_bytes(), {path.name for path in tmp_path.iterdir()}
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+        "from mlmessages.cli import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, "report", str(source), "--out", str(page)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == f"Error: {page} cannot be written: File too large"
+    assert (page.read_bytes(), {path.name for path in tmp_path.iterdir()}) == before
+
+
+@needs("signals")
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_misuse(source: Path, page: Path, kind: str):
+    """A pipe is not waited for."""
+    if kind == "pipe":
+        os.mkfifo(page)
+    else:
+        page.mkdir()
+    misused(report(source, page))
+
+
+@needs("symlinks")
+def test_a_symbolic_link_is_not_followed(source: Path, page: Path, tmp_path: Path):
+    """Neither to a file, nor to an older report, nor to nothing: misuse, and nothing is written anywhere."""
+    older = tmp_path / "older.html"
+    assert report(source, older).exit_code == 0
+    before = older.read_bytes()
+    for target in (source, older, tmp_path / "nothing"):
+        page.symlink_to(target)
         misused(report(source, page))
-
-    def test_a_symbolic_link_is_not_followed(source: Path, page: Path, tmp_path: Path):
-        """Neither to a file, nor to an older report, nor to nothing: misuse, and nothing is written anywhere."""
-        older = tmp_path / "older.html"
-        assert report(source, older).exit_code == 0
-        before = older.read_bytes()
-        for target in (source, older, tmp_path / "nothing"):
-            page.symlink_to(target)
-            misused(report(source, page))
-            page.unlink()
-        assert (older.read_bytes(), source.read_bytes()) == (before, ONE)
-        assert not (tmp_path / "nothing").exists()
+        page.unlink()
+    assert (older.read_bytes(), source.read_bytes()) == (before, ONE)
+    assert not (tmp_path / "nothing").exists()

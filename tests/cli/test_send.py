@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
@@ -99,7 +100,9 @@ def test_a_code_page_is_no_text(serve: Serve):
     ("kind", "said"),
     [("send", "the message may have been sent. Before you send it again, look at"), ("upload", "nothing was sent.")],
 )
-def test_ctrl_c_says_whether_it_may_have_been_sent(serve: Serve, tmp_path: Path, kind: str, said: str):
+def test_ctrl_c_says_whether_it_may_have_been_sent(
+    serve: Serve, tmp_path: Path, kind: Literal["send", "upload"], said: str
+):
     """While the message is under way nobody knows; while a file is, nothing has left that a buyer sees."""
     server = serve([Pack(pack_id=7)], rules=[on(kind).do(HANG)])
     (tmp_path / "a.pdf").write_bytes(b"x")

@@ -125,3 +125,14 @@ def test_a_plain_token_file_that_others_may_read_is_told(server: Server, tmp_pat
     code, said = unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(file))
     assert code == 0
     assert ("chmod 600" in said) is told
+
+
+@case("L8")
+@needs("symlinks")
+def test_a_plain_token_file_that_is_a_link_is_told(server: Server, tmp_path: Path):
+    """It is used all the same: container secrets are such files."""
+    (tmp_path / "token").touch(0o600)
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "link").symlink_to(tmp_path / "token")
+    code, said = unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(tmp_path / "link"))
+    assert (code, "symbolic link" in said) == (0, True)

@@ -117,9 +117,9 @@ def test_why_a_conversation_is_blocked_is_said_in_the_language(words: Wording, s
 # -- links -------------------------------------------------------------------------------------------------------------
 
 
-def links(site: object, pack: str = "2000001234567890", **options: bool) -> list[str]:
+def links(site: object, pack: str = "2000001234567890", *, wanted: bool = True) -> list[str]:
     figures = figures_of(fetched(pack, message("a", site_id=site)))
-    found = re.findall(r"<a ([^>]*)>", page(figures, HERE, **options))
+    found = re.findall(r"<a ([^>]*)>", page(figures, HERE, links=wanted))
     assert all('rel="noopener noreferrer" target="_blank"' in attributes for attributes in found)
     return [re.findall(r'href="([^"]*)"', attributes)[0] for attributes in found]
 
@@ -149,7 +149,7 @@ def test_a_site_that_is_not_known_has_no_link(site: object):
 @case("R13")
 def test_links_can_be_left_out():
     """For Global Selling, whose sales are not on these pages."""
-    assert links("MLB", links=False) == []
+    assert links("MLB", wanted=False) == []
 
 
 # -- light and dark ----------------------------------------------------------------------------------------------------

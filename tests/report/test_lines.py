@@ -30,7 +30,7 @@ def test_a_line_of_a_message_holds_that_one():
 def test_the_odd_spellings_of_the_wire_are_read():
     """An upper-case status, an id that is text, a legacy flat message: read as everywhere in the library."""
     flat = {"message_id": "f", "date_created": "2026-03-02T12:00:00Z", "text": {"plain": "Test"}}
-    odd = message("a", status="AVAILABLE", **{"from": {"user_id": "800300400"}})
+    odd = {**message("a", status="AVAILABLE"), "from": {"user_id": "800300400"}}
     found = read(fetched("11", flat, odd)).messages
     assert [(m.id, m.text, m.status, m.sender_id) for m in found] == [
         ("f", "Test", None, None),

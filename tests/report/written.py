@@ -38,7 +38,12 @@ def message(
 
 def fetched(pack: str, *raws: dict[str, Any], blocked: str | None = None, status: bool = True) -> bytes:
     """A line of `fetch`."""
-    wire = {"path": None, "status": "blocked" if blocked else "active", "substatus": blocked, "claim_ids": []}
+    wire: dict[str, Any] = {
+        "path": None,
+        "status": "blocked" if blocked else "active",
+        "substatus": blocked,
+        "claim_ids": [],
+    }
     rows = [{"unread": False, "raw": raw} for raw in raws]
     return json.dumps({"pack_id": pack, "status": wire if status else None, "messages": rows}).encode()
 

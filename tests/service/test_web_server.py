@@ -222,6 +222,15 @@ async def test_no_log_shows_the_secret_path(tmp_path: Path, caplog: pytest.LogCa
     assert not [record for record in ours if record.name == "aiohttp.access"]
 
 
+def _setting(event: asyncio.Event) -> logging.Filter:
+    class Setting(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            event.set()
+            return True
+
+    return Setting()
+
+
 def _listening(port: int) -> socket.socket:
     [found] = [
         each
@@ -245,7 +254,7 @@ async def test_a_listening_socket_that_was_closed_is_opened_again(
     """On Windows the event loop closes it when a connection is reset at the wrong moment: a warning, and it goes on."""
     told = asyncio.Event()
     async with serving(tmp_path) as served:
-        with caplog.filtering(lambda record: told.set() or True):
+        with caplog.filtering(_setting(told)):
             lost = _listening(served.port)
             asyncio.get_running_loop().remove_reader(lost.fileno())
             lost.close()
