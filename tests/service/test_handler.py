@@ -111,3 +111,22 @@ async def test_an_on_error_that_cannot_be_called_is_refused(inbox_of: Any, handl
         with pytest.raises(ValueError, match="on_error"):
             await inbox.run(handler, on_error="print")
     assert sandbox.log == []
+
+
+@case("A18")
+@on_virtual_clock
+async def test_a_handler_whose_own_work_is_cancelled_has_failed(inbox_of: Any, running: Any) -> None:
+    """A `CancelledError` of something that it awaits ends neither the service nor the delivery: it comes again."""
+    said: list[bool] = []
+
+    async def handler(delivery: Delivery) -> None:
+        said.append(delivery.redelivered)
+        if len(said) == 1:
+            work = asyncio.ensure_future(asyncio.sleep(100))
+            work.cancel()
+            await work
+
+    async with inbox_of(Sandbox(packs=1)) as inbox, running(inbox, handler) as service:
+        await later(10)
+        assert said == [False, True]
+        assert not service.task.done()
