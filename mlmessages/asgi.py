@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from .auth.source import conceal
 from .inbox.receiver import Counts, Receiver, Target
 
 __all__ = ["Counts", "NotificationApp"]
@@ -31,6 +32,7 @@ class NotificationApp:
         application_id: int | str,
         answer_within: float = 0.4,
     ) -> None:
+        secret = conceal(secret)  # first: no traceback shows it
         self._receiver = Receiver(
             inbox, secret=secret, application_id=application_id, prefix="", answer_within=answer_within
         )

@@ -19,7 +19,7 @@ from .api.notifications import Notification
 from .api.outcomes import SETTLE_TIME
 from .api.paging import descending, newest_first
 from .api.redacted import redact
-from .auth.source import Secret, StaticToken, TokenSource
+from .auth.source import Secret, StaticToken, TokenSource, conceal
 from .conversations.attachments import Attachments
 from .conversations.drain import Drain
 from .conversations.fetch import Fetch
@@ -68,8 +68,8 @@ class MessagesClient:
         on_event: Hook | None = None,
         proxy: str | None = None,
     ) -> None:
-        proxy = Secret(proxy) if isinstance(proxy, str) else proxy  # it may hold a password
-        auth = Secret(auth) if isinstance(auth, str) else auth  # first: from here on no traceback shows it
+        proxy = conceal(proxy)  # it may hold a password
+        auth = conceal(auth)  # first: from here on no traceback shows it
         auth = StaticToken(auth) if isinstance(auth, str) else auth
         if not isinstance(auth, TokenSource):
             raise ValueError("auth must be an access token or a TokenSource")

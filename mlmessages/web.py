@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .api.arguments import check_int, check_seconds
+from .auth.source import conceal
 from .inbox.receiver import MOST_BYTES, Counts, Receiver, Target
 
 __all__ = ["Counts", "NotificationRoutes", "serve"]
@@ -49,6 +50,7 @@ class NotificationRoutes:
         prefix: str = "/notifications",
         answer_within: float = 0.4,
     ) -> None:
+        secret = conceal(secret)  # first: no traceback shows it
         self._receiver = Receiver(
             inbox, secret=secret, application_id=application_id, prefix=prefix, answer_within=answer_within
         )
@@ -98,6 +100,7 @@ async def serve(
       may have. When more come, the oldest is closed that has not brought a notification yet.
     - `idle_seconds`: a connection is closed after so long without a whole request.
     """
+    secret = conceal(secret)  # first: no traceback shows it
     most = _room_for_connections() if connections is None else check_int("connections", connections, 1)
     routes = NotificationRoutes(inbox, secret=secret, application_id=application_id)
     door = _Door(most)

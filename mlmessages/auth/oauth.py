@@ -21,7 +21,7 @@ from ..models import Token
 from . import grants
 from .in_flight import answer_awaited, uninterrupted
 from .refresh import PATIENCE, ExhaustedToken, FailedRefresh, Refresh, TokenInUse, UnsavedToken, again
-from .source import Secret, concealed, revealed
+from .source import conceal, concealed, revealed
 from .store import TokenStore
 from .token_endpoint import (
     AUTHORISE,
@@ -66,7 +66,7 @@ class OAuthToken:
     def __init__(
         self, client_id: int | str, client_secret: str, store: TokenStore, base_url: str | None = None
     ) -> None:
-        client_secret = Secret(client_secret) if isinstance(client_secret, str) else client_secret
+        client_secret = conceal(client_secret)
         self._client_id = str(client_id) if isinstance(client_id, int) else client_id
         for name, value in (("client_id", self._client_id), ("client_secret", client_secret)):
             if not isinstance(value, str) or not _VISIBLE.fullmatch(value):

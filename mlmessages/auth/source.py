@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from attrs import evolve
 
 from ..api.redacted import HiddenText
 from ..errors import AuthError
 from ..models import Token
+
+T = TypeVar("T")
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
 
@@ -24,6 +26,11 @@ class Secret(HiddenText):
 
     def __repr__(self) -> str:
         return "Secret('***')"
+
+
+def conceal(value: T) -> T | Secret:
+    """Return `value`, as a `Secret` if it is a text: the first line of what is given one, before it can raise."""
+    return Secret(value) if isinstance(value, str) else value
 
 
 def as_secret(text: str | None) -> Secret | None:
@@ -72,7 +79,7 @@ class StaticToken:
     """One access token, which is not renewed. Raises `ValueError` if the text cannot be one."""
 
     def __init__(self, token: str) -> None:
-        token = Secret(token) if isinstance(token, str) else token  # before a traceback can show it
+        token = conceal(token)
         if not is_token(token):
             raise ValueError("an access token is a string of visible ASCII characters, without blanks or line breaks")
         self._token = token
@@ -90,14 +97,10 @@ class StaticToken:
 
 async def current_token(source: TokenSource) -> Secret:
     """Return the token of `source`, hidden; raise `AuthError` if it cannot stand in a header."""
-    token = _concealed_text(await source.token())
-    if token is None or not is_token(token):
+    token: object = conceal(await source.token())
+    if not isinstance(token, Secret) or not is_token(token):
         raise AuthError(
             "the token source returned something that is not an access token: no text, empty, or with blanks or line"
             " breaks"
         )
     return token
-
-
-def _concealed_text(value: object) -> Secret | None:
-    return Secret(value) if isinstance(value, str) else None

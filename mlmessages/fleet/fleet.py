@@ -11,7 +11,7 @@ import aiohttp
 from ..api.arguments import check_id, check_int, check_seconds, describe
 from ..api.endpoints import Routes
 from ..auth.oauth import OAuthToken
-from ..auth.source import Secret
+from ..auth.source import conceal
 from ..client import MessagesClient
 from ..events import Events, Hook
 from ..http.limits import Limits
@@ -68,6 +68,9 @@ class Fleet:
         session: aiohttp.ClientSession | None = None,
         on_event: Hook | None = None,
     ) -> None:
+        client_secret = conceal(client_secret)  # first: no traceback shows it
+        self._supervisor: Supervisor | None = None
+        self._last_report = FleetReport()
         for name in ("journals", "tokens", "limits"):
             if not hasattr(database, name):
                 raise ValueError(f"database must be a Database, not {describe(database)}")
@@ -79,7 +82,6 @@ class Fleet:
         self._session = session
         self._events = Events(on_event)
         self._limits = database.limits(client_id) if limits is None else limits
-        client_secret = Secret(client_secret) if isinstance(client_secret, str) else client_secret
 
         def new_client(seller_id: str, session: aiohttp.ClientSession | None) -> LentClient:
             return LentClient(
@@ -97,8 +99,6 @@ class Fleet:
         self._new_client = new_client
         new_client("0", session)  # a wrong argument is told here, and not by the service of a seller
         self._application_id = check_id("client_id", client_id)
-        self._supervisor: Supervisor | None = None
-        self._last_report = FleetReport()
         self._shared: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:

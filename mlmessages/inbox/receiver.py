@@ -19,7 +19,7 @@ from attrs import define
 
 from ..api.arguments import check_id, check_seconds
 from ..api.notifications import TOPICS, Notification
-from ..auth.source import Secret
+from ..auth.source import conceal
 from ..errors import DecodeError, JournalError
 from ..escaping import one_line
 from .inbox import Inbox
@@ -112,7 +112,7 @@ class Receiver:
         prefix: str = "/notifications",
         answer_within: float = 0.4,
     ) -> None:
-        secret = Secret(secret) if isinstance(secret, str) else secret  # first: no traceback shows it
+        secret = conceal(secret)  # first: no traceback shows it
         if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
             raise ValueError("secret must be 16 to 200 ASCII letters, digits and . _ ~ -")
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):

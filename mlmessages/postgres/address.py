@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from ..auth.source import Secret
+from ..auth.source import Secret, conceal
 from .extra import missing
 
 _PRIVATE_MODES: Final = ("require", "verify-ca", "verify-full")
@@ -27,7 +27,7 @@ class Address:
     """
 
     def __init__(self, url: str) -> None:
-        url = Secret(url) if isinstance(url, str) else url  # first: no traceback shows it
+        url = conceal(url)  # first: no traceback shows it
         try:
             from psycopg import conninfo  # noqa: PLC0415 -- of the extra
         except ImportError:

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ..api.arguments import check_id, check_seconds
 from ..api.notifications import Notification
-from ..auth.source import Secret
+from ..auth.source import conceal
 from ..journal.journal import Place
 from ..journal.seats import Worker
 from ..journal.shared import SharedJournals
@@ -22,7 +22,7 @@ from ..models import Token
 from . import statements as sql
 from .address import Address
 from .extra import missing
-from .keys import Keys
+from .keys import Keys, conceal_keys
 from .tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Database:
         name: str | None = None,
         lease: float = 30.0,
     ) -> None:
-        url = Secret(url) if isinstance(url, str) else url  # first: no traceback shows it
+        url, key = conceal(url), conceal_keys(key)  # first: no traceback shows them
         self._address = Address(url)
         if key is _NOT_GIVEN:
             raise ValueError(

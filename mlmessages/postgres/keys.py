@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ..auth.source import Secret, conceal
 from ..errors import JournalError
 from ..files import PrivateBytes
 from .extra import missing
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
 
 _PLAIN: Final = b"\x00"
 _SEALED: Final = b"\x01"
+
+
+def conceal_keys(keys: Any) -> Any:
+    """Return the keys of `Keys` as a tuple of `Secret`s; what cannot be keys stays as it is."""
+    if isinstance(keys, (str, bytes)):
+        text = conceal(keys if isinstance(keys, str) else keys.decode("ascii", "replace"))
+        return tuple(map(Secret, text.split(",")))
+    if isinstance(keys, Sequence):
+        return tuple(
+            part for each in keys for part in (conceal_keys(each) if isinstance(each, (str, bytes)) else [each])
+        )
+    return keys
 
 
 class Keys:
@@ -27,6 +40,7 @@ class Keys:
 
     def __init__(self, keys: str | bytes | Sequence[str | bytes] | None) -> None:
         self._fernet: MultiFernet | None = None
+        keys = conceal_keys(keys)
         if keys is None:
             return
         try:
@@ -34,9 +48,7 @@ class Keys:
         except ImportError:
             raise missing() from None
         try:
-            given = [keys] if isinstance(keys, (str, bytes)) else list(keys)
-            some = [part for each in given for part in (each.split(",") if isinstance(each, str) else [each])]
-            self._fernet = MultiFernet([Fernet(key) for key in some])
+            self._fernet = MultiFernet([Fernet(str(key)) for key in keys])
         except (TypeError, ValueError):
             raise ValueError("key must be a Fernet key (`Fernet.generate_key()`), or several of them") from None
 

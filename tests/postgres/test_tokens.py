@@ -484,3 +484,34 @@ async def test_a_row_that_no_key_reads_ends_it(database_url: str) -> None:
             await rekey(database.statements, database.keys)
     async with Database(database_url, key=KEY) as database:
         assert await loaded(database) == TOKEN
+
+
+# -- what a traceback shows of a `Database` -------------------------------------------------------------------------------
+
+
+@case("K24")
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda key: Database("postgresql://h/d", key=key + "!"),
+        lambda key: Database("postgresql://h/d", key=(key + "!").encode()),
+        lambda key: Database("postgresql://h/d", key=[key, key[:-9]]),
+        lambda key: Database("postgresql://localhost/d", key=key, schema="A B"),
+        lambda key: Database("postgresql://localhost/d", key=key, lease=-1),
+        lambda key: Database(f"postgresql://u:{key.rstrip('=')}@far.example/d", key=None),
+        lambda key: Database(f"postgresql://u:{key.rstrip('=')}@far.example:x/d", key=None),
+    ],
+    ids=range(7),
+)
+def test_no_frame_shows_a_key_or_the_password_of_the_url(misuse: Any) -> None:
+    """`ValueError` for what cannot be used: it and its locals quote neither."""
+    with pytest.raises(ValueError) as refused:
+        misuse(KEY)
+    assert_hidden(refused.value, KEY)
+
+
+@pytest.mark.parametrize("key", [5, [5], [None], "", [], b"\xff"], ids=repr)
+def test_what_is_no_key_is_a_value_error(key: Any) -> None:
+    """Whatever it is."""
+    with pytest.raises(ValueError, match="Fernet"):
+        Database("postgresql://localhost/d", key=key)

@@ -15,13 +15,15 @@ from click.testing import CliRunner
 
 from cases import case
 from edges.sockets import PACK, Answer, Wire, answering, client_at, saying, server, within
-from mlmessages import FileTokenStore, Limits, MessagesClient, OAuthToken, Retry, StaticToken, failpoints
+from mlmessages import FileTokenStore, Fleet, Inbox, Limits, MessagesClient, OAuthToken, Retry, StaticToken, failpoints
+from mlmessages.asgi import NotificationApp
 from mlmessages.auth import grants, token_endpoint
 from mlmessages.cli.app import cli
 from mlmessages.errors import MessagesError
 from mlmessages.http.transport import Transport
 from mlmessages.models import Token
 from mlmessages.testing import Sandbox, serve_in_thread
+from mlmessages.web import NotificationRoutes
 from shown import assert_hidden
 from tokens.conftest import MemoryStore
 
@@ -165,8 +167,15 @@ async def test_a_request_that_is_cancelled_shows_nothing() -> None:
         lambda: OAuthToken(1, CLIENT_SECRET + " ", MemoryStore(None)),
         lambda: OAuthToken("", CLIENT_SECRET, MemoryStore(None)),
         lambda: OAuthToken(1, CLIENT_SECRET, None),  # type: ignore[arg-type]
+        lambda: NotificationRoutes(
+            Inbox(MessagesClient("t", seller_id=1), "x"), secret=CLIENT_SECRET, application_id="x"
+        ),
+        lambda: NotificationApp(
+            Inbox(MessagesClient("t", seller_id=1), "x"), secret=CLIENT_SECRET + " ", application_id=1
+        ),
+        lambda: Fleet(None, 1, CLIENT_SECRET),  # type: ignore[arg-type]
     ],
-    ids=range(7),
+    ids=range(10),
 )
 def test_misuse_shows_nothing(misuse: Callable[[], object]) -> None:
     """`ValueError`, and the argument is hidden before anything is raised."""
