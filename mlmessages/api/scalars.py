@@ -138,13 +138,13 @@ def array(value: Any) -> Sequence[Any]:
 
 
 def objects(value: Any) -> Sequence[Any]:
-    """Return the objects of an array. Null stands for none, and so does an empty one [documented: messages]."""
+    """Return an array of objects as it is, or an empty one for null."""
     if value is None:
         return ()
     for item in array(value):
-        if item.__class__ is not dict and item is not None:
+        if item.__class__ is not dict:
             raise Unexpected("expected an object")
-    return value if all(value) else [item for item in value if item]
+    return value  # type: ignore[no-any-return]
 
 
 def lenient(read: Callable[[Any], T | None], value: Any) -> T | None:
@@ -221,7 +221,10 @@ _traced_array: Final = forgiving(array)
 
 
 def _traced_objects(traced: Traced | None) -> list[Any]:
-    """As `objects`; what is no object is left out, and named."""
+    """As `objects`; what is no object is left out, and named.
+
+    So is null, and an empty object, which stands for nothing [documented: messages].
+    """
     return [item for item in map(_traced_object, _traced_array(traced)) if item]
 
 

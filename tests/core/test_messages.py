@@ -275,6 +275,12 @@ def test_what_can_be_no_pack_id_is_not_taken_for_one(id_: Any) -> None:
     assert message({"id": "a", "message_resources": resources}).pack_id == "5"
 
 
+def test_the_sender_of_what_was_sent_is_the_seller_unless_the_server_says_another() -> None:
+    """The answer of the action guide names no sender; one that does is believed, such as an agent's."""
+    assert sent_message(dump({"id": "a"}), "1", "9").sender_id == "9"
+    assert sent_message(dump({"id": "a", "from": {"user_id": 7}}), "1", "9").sender_id == "7"
+
+
 @case("K32")
 def test_the_files_that_a_send_lost_are_named(parser: str) -> None:
     """A 2xx answer of a send may say that files were not taken: each with its reason; without any there are none."""
@@ -455,6 +461,8 @@ def test_a_mixture_of_both_forms_loses_nothing() -> None:
     )
     assert (empty.read, empty.resources) == (DAY, ())
     assert message({"message_id": "a", "date": "2024-08-15T21:38:30Z"}).created == DAY
+    both = {"message_id": "a", "date": "2020-01-01T00:00:00Z", "date_created": "2024-08-15T21:38:30Z"}
+    assert message(both).created == DAY
 
 
 @pytest.mark.parametrize(
@@ -514,6 +522,7 @@ def test_what_one_message_says_is_never_taken_for_another() -> None:
         [{"id": "6", "name": "sellers"}, {"id": "5", "name": "packs"}],
         [{"id": None, "name": "packs"}],
         [{"name": "packs"}],
+        [{"id": 1, "name": "packs"}],
         [{"id": True, "name": "packs"}],
         [{"id": 1.0, "name": "packs"}],
         [{"id": "1", "name": "packs"}],
