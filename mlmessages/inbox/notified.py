@@ -222,7 +222,7 @@ class MissingMessageCheck:
         wait = _wait_after(check.tries)
         check.due = asyncio.get_running_loop().time() + wait
         if parked:
-            del self._pending[id_]
+            self._pending.pop(id_, None)
             event = ParkEvent("notification", id_, type(error).__name__, None)
             _log.warning(
                 "a notified message did not appear in %d tries: %s", check.tries, event.error, extra=extra(event)

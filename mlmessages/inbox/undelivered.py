@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -10,10 +11,14 @@ from attrs import evolve, frozen
 
 from ..api import decoding
 from ..api.paging import newest_first
+from ..errors import DecodeError
 from ..events import DeliveryEvent, Events
 from ..failpoints import failpoint
 from ..journal.journal import Journal
+from ..journal.store import StoredMessage
 from ..models import ConversationStatus, Message
+
+_log: Final = logging.getLogger("mlmessages")
 
 
 @frozen
@@ -131,9 +136,21 @@ class Undelivered:
             return None
         self._rebuilt.add(pack_id)
         # Several reads may have stored them, in another order than that of the messages.
-        messages = newest_first(decoding.stored_message(entry.raw, pack_id) for entry in reversed(owed))[::-1]
+        readable = [message for entry in reversed(owed) if (message := self._decoded(pack_id, entry)) is not None]
+        messages = newest_first(readable)[::-1]
+        if not messages:
+            return None
         unread = frozenset(entry.id for entry in owed if entry.unread)
         return NewMessages(pack_id, messages, unread, decoding.load_status(status), redelivered=again)
+
+    def _decoded(self, pack_id: str, entry: StoredMessage) -> Message | None:
+        """Return the message that was stored; None, with a warning, where its bytes cannot be read: the others go on."""
+        try:
+            return decoding.stored_message(entry.raw, pack_id)
+        except DecodeError:
+            _log.warning("a stored message of pack %s cannot be read, and stays in the journal: %s", pack_id, entry.id)
+            self._handed.add(entry.id)
+            return None
 
     # -- what became of it --
 

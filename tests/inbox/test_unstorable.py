@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from cases import case
 from mlmessages.errors import DecodeError
 from mlmessages.journal.sqlite import SqliteStore
-from mlmessages.testing import EXECUTE, Reply, Sandbox, on
+from mlmessages.testing import EXECUTE, Pack, Reply, Sandbox, on
 from worlds import on_virtual_clock
 
 FIRST = "2000000000000001"
@@ -63,3 +66,29 @@ async def test_what_the_journal_refuses_parks_its_pack_alone(
     async with inbox_of(sandbox) as inbox:
         [failure] = inbox.report.parked
         assert isinstance(failure.error, DecodeError)
+
+
+@case("K16")
+@pytest.mark.parametrize("damaged", [1, 2], ids=["one of two", "both"])
+@on_virtual_clock
+async def test_a_stored_message_that_cannot_be_read_back_holds_up_no_other(
+    damaged: int, journal: Path, inbox_of: Any, consumer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its bytes are damaged on the disk: a warning names it, it stays in the journal, everything else is delivered."""
+    sandbox = Sandbox([Pack(messages=2), Pack()])
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox, ack=False)
+    first = [message.id for message in consumer.deliveries[0].messages]
+    if len(first) == 1:
+        first = [message.id for message in consumer.deliveries[1].messages]
+    with closing(sqlite3.connect(journal)) as db, db:
+        for id_ in first[:damaged]:
+            db.execute("UPDATE body SET raw = x'00' WHERE id = ?", (id_,))
+    consumer.deliveries.clear()
+    async with inbox_of(sandbox) as inbox:
+        await consumer.empty(inbox)
+        await consumer.empty(inbox)
+    assert set(consumer.ids) == set(sandbox.message_ids()) - set(first[:damaged])
+    assert caplog.text.count("cannot be read, and stays in the journal") == damaged
+    with closing(sqlite3.connect(journal)) as db:
+        assert db.execute("SELECT count(*) FROM body").fetchone() == (damaged,)
