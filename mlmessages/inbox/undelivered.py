@@ -144,7 +144,7 @@ class Undelivered:
         return NewMessages(pack_id, messages, unread, decoding.load_status(status), redelivered=again)
 
     def _decoded(self, pack_id: str, entry: StoredMessage) -> Message | None:
-        """Return the message that was stored; None, with a warning, where its bytes cannot be read: the others go on."""
+        """Return the message that was stored; None, with a warning, where its bytes are damaged: the others go on."""
         try:
             return decoding.stored_message(entry.raw, pack_id)
         except DecodeError:
