@@ -231,6 +231,8 @@ async def test_other_refusals_are_errors_of_their_own(store: FileTokenStore, ref
         with pytest.raises(error) as refused:
             await client.unread()
         assert not isinstance(refused.value, (ReauthorizationRequired, Unauthorized))
+        if isinstance(refused.value, RateLimited):
+            assert "asked too often" in str(refused.value.hint)
         assert await stored(store) == token
         sandbox.remove(rule)
         await asyncio.sleep(61)
