@@ -92,6 +92,8 @@ def main() -> int:
                 print(f"{word:9} {case.name} ({verdict.seconds:.0f} s)")
             sys.stdout.flush()
     print(", ".join(f"{number} {word}" for word, number in sorted(words.items())))
+    for name in sorted(equivalent - {case.name for case in _all()}):
+        print(f"equivalent.txt names what is not there: {name}")
     return 1 if survivors else 0
 
 
@@ -108,18 +110,21 @@ def _options() -> argparse.Namespace:
 
 
 def _chosen(options: argparse.Namespace) -> list[Case]:
-    cases = [
-        Case(module, mutant.key, mutant.line, mutant.before, mutant.after)
-        for module in TARGETS
-        if not options.only or module in options.only
-        for mutant in mutants(ast.parse((PACKAGE / module).read_text(encoding="utf-8")))
-    ]
+    cases = [case for case in _all() if not options.only or case.module in options.only]
     if options.mutant:
         return [case for case in cases if case.name in options.mutant]
     if not options.sample or options.list:
         return cases
     sampled = sorted(cases, key=lambda case: hashlib.sha256(case.name.encode()).digest())[: options.sample]
     return sorted(sampled, key=lambda case: (list(TARGETS).index(case.module), case.line))
+
+
+def _all() -> list[Case]:
+    return [
+        Case(module, mutant.key, mutant.line, mutant.before, mutant.after)
+        for module in TARGETS
+        for mutant in mutants(ast.parse((PACKAGE / module).read_text(encoding="utf-8")))
+    ]
 
 
 def _equivalent() -> set[str]:

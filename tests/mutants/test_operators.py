@@ -106,12 +106,3 @@ def test_the_modules_and_the_tests_of_the_table_are_there():
         assert (ROOT / "mlmessages" / module).is_file(), module
         for name in tests:
             assert list(ROOT.glob(name)), name
-
-
-def test_equivalent_mutants_are_still_there():
-    lines = (Path(__file__).parent / "equivalent.txt").read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        if line and not line.startswith("#"):
-            module, key = line.split(":", 1)
-            source = (ROOT / "mlmessages" / module).read_text(encoding="utf-8")
-            assert key in {mutant.key for mutant in mutants(ast.parse(source))}, line
