@@ -22,7 +22,8 @@ from .inbox.receiver import MOST_BYTES, Counts, Receiver, Target
 __all__ = ["Counts", "NotificationRoutes", "serve"]
 
 _log: Final = logging.getLogger("mlmessages")
-_BACKLOG: Final = 64  # connections that asyncio accepts at a time, beyond those that are let in
+_QUEUED: Final = 128  # connections that wait in the system until they are accepted
+_ACCEPTED: Final = 16  # in one step of the event loop, before those that are too many are closed
 _LISTEN_AGAIN_AFTER: Final = 0.5  # seconds between two looks at the listening socket
 
 
@@ -175,8 +176,12 @@ async def _listening(door: _Door, host: str, port: int) -> AsyncIterator[tuple[s
     loop = asyncio.get_running_loop()
 
     async def listen(address: tuple[str, int]) -> tuple[tuple[str, int], asyncio.Server]:
-        server = await loop.create_server(door, *address, backlog=_BACKLOG)
-        return server.sockets[0].getsockname()[:2], server
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        listening = socket.create_server(address, family=family)
+        listening.setblocking(False)
+        server = await loop.create_server(door, sock=listening, backlog=_ACCEPTED)
+        listening.listen(_QUEUED)  # asyncio knows one number for both
+        return listening.getsockname()[:2], server
 
     async def keep_listening() -> None:
         # On Windows the loop closes the socket for good when accepting fails once, as after a reset at a wrong moment.

@@ -72,8 +72,23 @@ def port(name: str, default: int, help_text: str) -> Decorator:
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give `command` its `Settings` as the first argument, and the options to set them."""
+    return _with_settings(command, of_one_seller=True)
 
-    @click.option("--seller-id", envvar=SELLER_ID, show_envvar=True, required=True, metavar="ID", help="The seller.")
+
+def with_settings_of_many(command: Callable[..., None]) -> Callable[..., None]:
+    """As `with_settings`, but the seller may be left out: then `Settings.seller_id` is empty."""
+    return _with_settings(command, of_one_seller=False)
+
+
+def _with_settings(command: Callable[..., None], *, of_one_seller: bool) -> Callable[..., None]:
+    @click.option(
+        "--seller-id",
+        envvar=SELLER_ID,
+        show_envvar=True,
+        required=of_one_seller,
+        metavar="ID",
+        help="The seller." if of_one_seller else "The seller; with --database, only this one.",
+    )
     @base_url
     @click.option(
         "--api",
@@ -104,7 +119,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(
         *,
-        seller_id: str,
+        seller_id: str | None,
         base_url: str,
         api: Literal["marketplace", "domestic"],
         token_file: Path | None,
@@ -113,7 +128,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if proxy == AS_PROXY_OF_THE_ENVIRONMENT:
             proxy = _proxy_of_the_environment()
-        command(Settings(seller_id, base_url, api, token_file, proxy), **others)
+        command(Settings(seller_id or "", base_url, api, token_file, proxy), **others)
 
     return with_options
 

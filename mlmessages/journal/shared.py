@@ -60,7 +60,7 @@ class SharedJournals:
 
     async def count(self) -> tuple[int, int]:
         """Return how many sellers are not stopped, and how many live workers share them. Raises `JournalError`."""
-        return await self.engine.ask(lambda store: store.count())
+        return await self.write(lambda store: store.count())
 
     async def resume(self, seller_id: str) -> None:
         """Let a stopped seller be taken again. Raises `JournalError`."""

@@ -1,26 +1,20 @@
-"""``mlmessages serve``: the inbox as a service; each delivery goes to a command, or is posted to a URL."""
+"""``mlmessages serve``: one seller or all of a database as a service, for a command or a URL."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 from click.core import ParameterSource
 
-from .. import json_lines, options
-from ..handlers import HandlerContext, NotTaken, print_traceback, to_command, to_url
+from .. import json_lines, options, serving
+from ..database import opened_database, with_database
+from ..handlers import print_traceback, to_command, to_url
 from ..interruptible import run
-from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, check_folder, patience
-from ..terminal import counted, not_opened, note
-
-if TYPE_CHECKING:
-    from ...client import MessagesClient
-    from ...inbox.drain import Delivery
-    from ...inbox.inbox import Inbox
+from ..settings import FORWARD, NOTIFICATION_SECRET, Settings, application, check_folder, patience
+from ..terminal import note
 
 APP_ID: Final = "MLMESSAGES_APP_ID"
 _GRACE: Final = 20.0  # seconds after Ctrl-C: longer than a service's own
@@ -28,7 +22,13 @@ _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24)
 
 
 @click.command(short_help="Run as a service: hand each delivery to a command, or post it to a URL.")
-@options.journal
+@click.option(
+    "--journal",
+    type=options.FILE,
+    metavar="FILE",
+    help="The journal: what is still to be read or written. One file for each seller. Keep it.",
+)
+@with_database
 @click.option("--exec", "command", metavar="COMMAND", help="A program and its arguments; no shell reads them.")
 @click.option(
     "--pass-env",
@@ -47,30 +47,48 @@ _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24)
 @click.option("--plain-http", is_flag=True, help="Let --forward be http to another machine, in a private network.")
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="HOST", help="Where notifications are taken.")
 @options.port("--port", 8080, "0: a free one.")
-@click.option("--no-notifications", is_flag=True, help="Open no port: the unread list is asked for at intervals alone.")
+@click.option(
+    "--no-web",
+    "--no-notifications",
+    "no_web",
+    is_flag=True,
+    help="Open no port: another process takes the notifications, or the unread list is asked for at intervals alone.",
+)
+@click.option("--only-web", is_flag=True, help="Only take notifications: other processes on the --database deliver.")
 @click.option("--app-id", envvar=APP_ID, show_envvar=True, metavar="ID", help="The application's.")
 @options.seconds("--interval", 60.0, "Seconds between two listings when no notification comes.")
-@options.concurrency(4, "How many deliveries are handed over at a time.")
+@options.concurrency(4, "How many deliveries are handed over at a time; with --database, of each seller.")
+@click.option(
+    "--handlers",
+    type=click.IntRange(1, 1000),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="With --database: how many deliveries are handed over at a time in all.",
+)
 @options.seconds(
     "--timeout", 300.0, "Seconds that one delivery may take; then the command is killed, with all that it has started."
 )
 @click.option("--retry-dead", is_flag=True, help="Hand over again what was given up before.")
 @click.option("--debug", is_flag=True, help="Print the traceback where handing over fails in an unexpected way.")
 @json_lines.schema_option("serve")
-@options.with_settings
+@options.with_settings_of_many
 def serve(
     settings: Settings,
     *,
-    journal: Path,
+    journal: Path | None,
+    database: str | None,
     command: str | None,
     passed_on: tuple[str, ...],
     forward: str | None,
     host: str,
     port: int,
-    no_notifications: bool,
+    no_web: bool,
+    only_web: bool,
     app_id: str | None,
     interval: float,
     concurrency: int,
+    handlers: int,
     timeout: float,
     retry_dead: bool,
     plain_http: bool,
@@ -94,7 +112,22 @@ def serve(
 
     Notifications are taken at http://HOST:PORT/notifications/SECRET, where SECRET is in MLMESSAGES_NOTIFICATION_SECRET:
     put a proxy that ends TLS before it. Ctrl-C and SIGTERM end the service in good order.
+
+    With --database all sellers of the database are served, on as many machines as run this command; the application
+    comes from MLMESSAGES_CLIENT_ID and MLMESSAGES_CLIENT_SECRET.
     """
+    if journal is not None and _from_environment("database"):
+        database = None
+    if (journal is None) == (database is None):
+        raise click.UsageError("one of --journal and --database")
+    if only_web and (database is None or no_web):
+        raise click.UsageError("--only-web goes with --database, and not with --no-web")
+    if journal is not None and not settings.seller_id:
+        raise click.UsageError("Missing option '--seller-id'")
+    if only_web:
+        assert database is not None
+        run(serving.web_alone(opened_database(database), _web(host, port, app_id)), _GRACE)
+        return
     if command is not None and _from_environment("forward"):
         forward = None
     if (command is None) == (forward is None):
@@ -104,83 +137,36 @@ def serve(
         if command is not None
         else to_url(forward or "", timeout, plain_http=plain_http)
     )
-    secret = None if no_notifications else _secret()
-    if secret is not None and app_id is None:
-        missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
-        raise click.UsageError(f"{missing}; or --no-notifications")
-    check_folder("--journal", journal)
-    client = settings.client(retry=patience())
-    try:
-        from ...inbox.inbox import Inbox
-
-        inbox = Inbox(client, journal, concurrency=concurrency)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    run(
-        _serve(
-            client=client,
-            inbox=inbox,
-            handler=handler,
-            secret=secret,
-            app_id=app_id,
-            host=host,
-            port=port,
+    web = None if no_web else _web(host, port, app_id)
+    handing_over = serving.HandingOver(handler, concurrency, print_traceback if debug else None)
+    if journal is not None:
+        check_folder("--journal", journal)
+        main = serving.one_seller(
+            settings.client(retry=patience()),
+            journal,
+            handing_over,
+            web,
             interval=interval,
             retry_dead=retry_dead,
-            debug=debug,
-        ),
-        _GRACE,
-        terminated=False,  # SIGTERM is `Inbox.run`'s
-    )
+            app_id=app_id,
+        )
+    else:
+        assert database is not None
+        if retry_dead:
+            raise click.UsageError("--retry-dead goes with --journal: see `mlmessages journal --database`")
+        main = serving.all_sellers(
+            opened_database(database), application(), settings, handing_over, web, handlers=handlers
+        )
+    run(main, _GRACE, terminated=False)  # SIGTERM is the service's own
     note("Stopped; what was not acknowledged comes again.")
 
 
-async def _serve(
-    *,
-    client: MessagesClient,
-    inbox: Inbox,
-    handler: Callable[[], HandlerContext],
-    secret: str | None,
-    app_id: str | None,
-    host: str,
-    port: int,
-    interval: float,
-    retry_dead: bool,
-    debug: bool,
-) -> None:
-    from ... import web
-
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(client)
-        await stack.enter_async_context(inbox)
-        if retry_dead:
-            note(f"{counted(await inbox.retry_dead_letters(), 'dead message')} will be handed over again.")
-        elif dead := await inbox.dead_letters():
-            note(f"{counted(len(dead), 'conversation')} with dead letters in the journal: see --retry-dead.")
-        hand_over = await stack.enter_async_context(handler())
-
-        async def tell_refusals(delivery: Delivery) -> None:
-            try:
-                await hand_over(delivery)
-            except NotTaken as error:  # its text is ours; that of other exceptions may quote a buyer
-                note(f"Pack {delivery.pack_id} was not taken: {error}")
-                raise
-
-        if secret is not None and app_id is not None:
-            try:
-                taking = web.serve(inbox, secret=secret, application_id=app_id, host=host, port=port)
-                root = await stack.enter_async_context(taking)
-            except ValueError as error:
-                raise click.UsageError(f"{NOTIFICATION_SECRET} or --app-id: {error}") from None
-            except OSError as error:
-                raise not_opened(host, port, error) from None
-            note(f"Notifications are taken at {root}/notifications/SECRET (of {NOTIFICATION_SECRET}).")
-        note(f"Serving seller {inbox.seller_id}; Ctrl-C ends it.")
-        try:
-            on_error = print_traceback if debug else None
-            await inbox.run(tell_refusals, interval=interval, app_id=app_id, on_error=on_error)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
+def _web(host: str, port: int, app_id: str | None) -> serving.Web:
+    secret = _secret()
+    if app_id is None:
+        missing = f"--app-id or {APP_ID} is missing: notifications of another application are refused"
+        raise click.UsageError(f"{missing}; or --no-web")
+    return serving.Web(secret, app_id, host, port)
 
 
 def _from_environment(parameter: str) -> bool:
@@ -191,5 +177,5 @@ def _secret() -> str:
     secret = os.environ.get(NOTIFICATION_SECRET)
     if not secret:
         how = f"set {NOTIFICATION_SECRET}, for instance to what {_AN_EXAMPLE} prints"
-        raise click.UsageError(f"There is no secret path: {how}; or --no-notifications")
+        raise click.UsageError(f"There is no secret path: {how}; or --no-web")
     return secret
