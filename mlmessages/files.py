@@ -410,6 +410,8 @@ class FileLock:
         return stat.S_ISREG(state.st_mode) and state.st_uid == os.geteuid() and state.st_mode & 0o600 != 0o600
 
     def _is_named(self, fd: int) -> bool:
+        if sys.platform == "win32":  # there a file that is open is not deleted
+            return True
         try:
             return os.path.samestat(os.fstat(fd), self._path.lstat())
         except FileNotFoundError:

@@ -196,12 +196,13 @@ def next_token(grant: Grant, asked: datetime, before: Token | None = None) -> To
 # -- when --------------------------------------------------------------------------------------------------------------
 
 
-def _issued(token: Token) -> datetime:
+def issued(token: Token) -> datetime:
+    """Return when the access token was issued, as far as is known."""
     return token.issued_at or token.expires_at - _USUAL_LIFE
 
 
 def _refresh_issued(token: Token) -> datetime:
-    return token.refresh_issued_at or _issued(token)
+    return token.refresh_issued_at or issued(token)
 
 
 def half_life(token: Token) -> datetime:
@@ -213,4 +214,4 @@ def half_life(token: Token) -> datetime:
 
 def end_of_refresh(token: Token) -> datetime:
     """Return until when the refresh token can be used at most, if nothing is done."""
-    return min(_refresh_issued(token) + _LIFE_OF_REFRESH, _issued(token) + _IDLENESS)
+    return min(_refresh_issued(token) + _LIFE_OF_REFRESH, issued(token) + _IDLENESS)

@@ -37,8 +37,12 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
+        task.add_done_callback(_forget_error)  # there is no caller left to hear of it
         if not task.done():
             await asyncio.wait({task})
-            if not task.cancelled():
-                task.exception()  # there is no caller left to hear of it
         raise
+
+
+def _forget_error(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

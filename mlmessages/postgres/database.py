@@ -154,13 +154,15 @@ class Database:
     async def add(self, token: Token) -> None:
         """Take a seller in, with the tokens of its consent; one that was stopped goes on.
 
+        Newer tokens of that seller that are there already stay.
+
         Raises `ValueError` if `token.user_id` is None, and `JournalError`.
         """
         if not isinstance(token, Token) or token.user_id is None:
             raise ValueError("token must be a models.Token with the user_id of its seller")
         seller_id = check_id("user_id", token.user_id)
         await self.statements.run((sql.ADD_SELLER, {"seller": seller_id}))
-        await self.tokens(seller_id).save(token)
+        await PostgresTokenStore(self.statements, self.keys, seller_id).add(token)
         await self.statements.run((sql.RESUME, {"seller": seller_id}))
 
     async def remove(self, seller_id: int | str) -> bool:

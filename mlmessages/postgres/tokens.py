@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from attrs import frozen
 
+from ..auth.grants import issued
 from ..auth.source import concealed, revealed
 from ..auth.store import dump_token, load_token
 from ..errors import AuthError, JournalError
@@ -115,6 +116,18 @@ class PostgresTokenStore:
                 self._known = _Stored(saved[0][0], token)
                 return
         raise AuthError(f"the tokens of seller {self._seller_id} cannot be kept: too many processes save them")
+
+    async def add(self, token: Token) -> None:
+        """Keep the tokens of a new consent; those that are there stay if they are newer.
+
+        A program that adds the same tokens whenever it starts would otherwise undo each refresh.
+        """
+        async with self.lock():
+            there = await self.load()
+            if there is not None and issued(there) > issued(token) and there.refresh_refused_at is None:
+                _log.warning("newer tokens of seller %s are in the database already: those stay", self._seller_id)
+                return
+            await self.save(token)
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Hold the tokens alone, across tasks, processes and machines."""

@@ -37,7 +37,7 @@ KEY, NEWER_KEY = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 SELLER = "700100200"
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ACCESS, REFRESH = "APP_USR-canary-" + "a1b2c3d4" * 8, "TG-canary-" + "e5f6a7b8" * 8
-TOKEN = Token(ACCESS, REFRESH, NOON + timedelta(hours=6), NOON, SELLER, NOON, NOON, NOON)
+TOKEN = Token(ACCESS, REFRESH, NOON + timedelta(hours=6), NOON, SELLER, NOON, NOON)
 
 
 def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
@@ -71,7 +71,10 @@ async def test_what_is_saved_is_loaded(database_url: str) -> None:
             async with store.lock():
                 pass
         await database.add(TOKEN)
-        for token in (TOKEN, attrs.evolve(TOKEN, refresh_token=None, issued_at=None, refresh_sent_at=None)):
+        for token in (
+            attrs.evolve(TOKEN, refresh_refused_at=NOON),
+            attrs.evolve(TOKEN, refresh_token=None, issued_at=None, refresh_sent_at=None),
+        ):
             await store.save(token)
             assert await loaded(database) == token
         assert "canary" not in repr(store) + repr(await store.load())
@@ -154,6 +157,24 @@ async def test_the_successor_of_what_is_there_is_kept_lock_or_not(database_url: 
         assert (await loaded(database) or TOKEN).refresh_token == "TG-paid-for"
 
 
+async def test_a_program_that_adds_its_first_tokens_at_each_start_undoes_no_refresh(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is newer stays, with a warning; a new consent, and any tokens in the place of refused ones, are taken."""
+    newer = attrs.evolve(TOKEN, refresh_token="TG-newer", issued_at=NOON + HOUR, expires_at=NOON + 7 * HOUR)
+    async with Database(database_url, key=KEY) as database:
+        await database.add(TOKEN)
+        await database.add(newer)
+        assert await loaded(database) == newer
+        for stale in (TOKEN, attrs.evolve(TOKEN, issued_at=None)):
+            await database.add(stale)
+            assert await loaded(database) == newer
+        assert "newer tokens" in caplog.text
+        await database.tokens(SELLER).save(attrs.evolve(newer, refresh_refused_at=NOON))
+        await database.add(TOKEN)
+        assert await loaded(database) == TOKEN
+
+
 async def test_a_look_of_another_task_does_not_change_what_the_holder_may_replace(database_url: str) -> None:
     """The holder lost its lock, and a task beside it reads what others have saved since: that is not the holder's."""
     async with Database(database_url, key=KEY) as database, Database(database_url, key=KEY) as other:
@@ -192,16 +213,16 @@ async def test_a_save_that_is_repeated_is_one_generation(database_url: str) -> N
 
 def let_time_pass(url: str, seconds: float) -> None:
     """Set the database's clock forward, as the virtual clock of a test goes on."""
-    execute(url, f"UPDATE public.passed SET seconds = seconds + {seconds}")
+    execute(url, f"UPDATE mlmessages.passed SET seconds = seconds + {seconds}")
 
 
 def with_clock(url: str) -> None:
-    execute(url, "CREATE TABLE public.passed (seconds float8 NOT NULL)")
-    execute(url, "INSERT INTO public.passed VALUES (0)")
+    execute(url, "CREATE TABLE mlmessages.passed (seconds float8 NOT NULL)")
+    execute(url, "INSERT INTO mlmessages.passed VALUES (0)")
     execute(
         url,
         "CREATE OR REPLACE FUNCTION mlmessages.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
-        " $$SELECT clock_timestamp() + (SELECT seconds FROM public.passed) * interval '1 s'$$",
+        " $$SELECT clock_timestamp() + (SELECT seconds FROM mlmessages.passed) * interval '1 s'$$",
     )
 
 
