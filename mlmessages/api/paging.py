@@ -38,6 +38,7 @@ class PageWalk:
     """
 
     __slots__ = (
+        "_agreed",
         "_anchored",
         "_believed",
         "_contradictions",
@@ -75,6 +76,7 @@ class PageWalk:
         self._restarts = 0
         # Known rows in the place of others; how many were known, and counted, before it started over.
         self._doubted: tuple[list[str], int, int | None] | None = None
+        self._agreed = 0  # attempts in a row
         self._reset()
 
     def _reset(self) -> None:
@@ -179,13 +181,10 @@ class PageWalk:
             if reach >= self._frontier:
                 self._furthest, self._frontier = ids[-1], reach
         elif ids and reach > self._frontier and not self._has_grown():
-            doubt = (ids, len(self._seen), total)
-            if doubt == self._doubted:  # and nothing new at the top: it is the same wherever one asks
+            if self._repeats(ids, total, reach):
                 self.done, self._believed = True, False
-                return
-            if not self._leapt:
-                self._doubted = doubt
-            self._go_back(page)
+            else:
+                self._go_back(page)
             return
         else:
             self._endings = self._endings + 1 if not ids or ids[-1] == self._furthest else 0
@@ -196,6 +195,18 @@ class PageWalk:
         if self.done and not finished:
             self._believed = False  # twice there was nothing where it says that there is more
         self._advance(len(ids), reach, arrived)
+
+    def _repeats(self, ids: list[str], total: int | None, reach: int) -> bool:
+        """Return True if known rows stood here in each attempt, and nothing new at the top: it is one page everywhere.
+
+        Where `total` says that there is more, all attempts must agree; where it does not, two.
+        """
+        if self._leapt:
+            return False
+        doubt = (ids, len(self._seen), total)
+        self._agreed = self._agreed + 1 if doubt == self._doubted else 0
+        self._doubted = doubt
+        return self._agreed >= (_MOST_RESTARTS if total is not None and reach + 1 < total else 1)
 
     def _has_grown(self) -> bool:
         """Return True if it started over because known rows stood in the place of others, and others had arrived."""

@@ -401,11 +401,12 @@ def test_an_empty_page_in_the_middle_ends_it_after_two() -> None:
 
 
 @case("C8")
-def test_a_repeated_page_ends_it() -> None:
-    """A server that ignores the offset shows each message once and is asked four times: twice from the top."""
-    server = Odd(["a", "b", "c"])
+@pytest.mark.parametrize(("total", "calls"), [(None, 4), (3, 4), (100, 8)])
+def test_a_repeated_page_ends_it(total: int | None, calls: int) -> None:
+    """A server that ignores the offset shows each message once; twice from the top, or four times if it counts more."""
+    server = Odd(["a", "b", "c"], total=total)
     assert walked(server, 3) == ["a", "b", "c"]
-    assert server.calls == 4
+    assert server.calls == calls
 
 
 @case("C8")

@@ -232,13 +232,13 @@ def world_of(rng: random.Random) -> World:
     )
     storm = rng.choice([0.0, 0.1, 0.3])
     weather = Weather(
-        marks=rng.choice([0.0, storm, 0.5]),
+        marks=rng.choice([0.0, 0.2, 0.6]),
         reads=storm / 2,
         listings=storm / 3,
         refused=rng.choice([0.0, 0.0, storm / 5]),
     )
-    world = World(rng, habits, weather, rng.choice([None, "hides", "releases"]), rng.choice([0.0, 0.1, 0.4]))
-    for number in range(rng.choice([1, 1, 3, 6])):
+    world = World(rng, habits, weather, rng.choice([None, "hides", "releases"]), rng.choice([0.1, 0.4]))
+    for number in range(rng.choice([1, 2, 4])):
         thread = world.server.thread(str(2000000000000001 + number))
         for i in range(rng.choice([1, 2, 5, 12])):
             thread.write(-1000.0 + i, by_seller=i > 0 and rng.random() < 0.3)

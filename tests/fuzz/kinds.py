@@ -14,7 +14,8 @@ from .walks import walk
 
 def _walk(seed: int) -> Outcome:
     walked = walk(seed)
-    return Outcome(walked.kind, walked.outcome, walked.requests, lost=walked.missing)
+    wrong = ("refused, although it stood still",) if walked.outcome == "refused, still" else ()
+    return Outcome(walked.kind, walked.outcome, walked.requests, lost=walked.missing, wrong=wrong)
 
 
 KINDS: Final[dict[str, Callable[[int], Outcome]]] = {"walks": _walk, "reads": read, "drains": drain, "inboxes": inbox}
