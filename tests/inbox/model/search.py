@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable
+from typing import TypeVar
+
 from attrs import frozen
 
+from inbox.model import leases
 from inbox.model.protocol import Rules, World, left, lost, progress, steps
+
+W = TypeVar("W", bound=Hashable)
 
 
 @frozen
@@ -21,16 +27,25 @@ class Verdict:
 
 
 def check(rules: Rules) -> Verdict:
-    """Look at every world that can be reached under `rules`, the near ones first."""
-    first = rules.first()
-    came_from: dict[World, tuple[World, str] | None] = {first: None}
+    """Look at every world of one machine that can be reached under `rules`."""
+    return explore(rules.first(), lambda world: steps(world, rules), lambda world: _bad(world, rules))
+
+
+def check_leases(rules: leases.Rules) -> Verdict:
+    """Look at every world of two machines that can be reached under `rules`."""
+    return explore(rules.first(), lambda world: leases.steps(world, rules), lambda world: leases.bad(world, rules))
+
+
+def explore(first: W, steps: Callable[[W], Iterable[tuple[str, W]]], bad: Callable[[W], str]) -> Verdict:
+    """Look at every world that can be reached, the near ones first."""
+    came_from: dict[W, tuple[W, str] | None] = {first: None}
     ring = [first]
     while ring:
         following = []
         for world in ring:
-            if why := _bad(world, rules):
+            if why := bad(world):
                 return Verdict(len(came_from), _way(came_from, world), why)
-            for name, after in steps(world, rules):
+            for name, after in steps(world):
                 if after not in came_from:
                     came_from[after] = (world, name)
                     following.append(after)
@@ -46,7 +61,7 @@ def _bad(world: World, rules: Rules) -> str:
     return ""
 
 
-def _way(came_from: dict[World, tuple[World, str] | None], world: World) -> tuple[str, ...]:
+def _way(came_from: dict[W, tuple[W, str] | None], world: W) -> tuple[str, ...]:
     way: list[str] = []
     while (step := came_from[world]) is not None:
         world, name = step
