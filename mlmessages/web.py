@@ -38,7 +38,7 @@ class NotificationRoutes:
     - `answer_within`: seconds; Mercado Libre gives an answer 500 ms, and switches the topic off for those that are
       late [documented: notifications].
 
-    ``GET {prefix}/health`` answers 200 while the journal can be read, else 503. Whatever is refused or left out is told
+    ``GET {prefix}/health`` answers 200 while the journal can be read, else 503. What is refused or left out is told
     in a warning, one of a kind in five minutes. Raises `ValueError` for wrong arguments.
     """
 

@@ -1,4 +1,13 @@
-"""The command line `mlmessages`: the only reader of the environment. Quick to import, also without the extra `cli`."""
+"""The command line `mlmessages`. It may import everything below it; nothing imports it.
+
+Begin with `app`: the commands as one program, and how a failure becomes one line. `commands/` has a file for each
+command. They share `options` (each option once), `settings` (the only reader of the environment), `interruptible`
+(Ctrl-C and SIGTERM), `terminal`, `progress` and `narration` (what reaches the screen, with everything escaped),
+`json_lines` and `line_file` (what `drain` and `fetch` write, and `serve` hands over), `pack_ids`, `input_text` and
+`blocking` (what they read), `handlers` and `command_line` (where `serve` hands over), `doctor/`.
+
+Importing this file is quick, and needs nothing of the extra `cli`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as one program: its exit codes, and every failure as one clear line on stderr.
+"""The commands as one program: its exit codes, and every failure as one line on stderr.
 
 0 done · 1 failed · 2 misuse · 3 done, but some packs or files failed · 130 Ctrl-C.
 """

@@ -15,9 +15,9 @@ _BLOCK: Final = 1 << 16
 
 
 async def apart(call: Callable[[], T]) -> T:
-    """The result of `call`; what may come out of it as an error is an `OSError`.
+    """Return the result of `call`, which may raise `OSError`.
 
-    In a thread that nobody waits for at the end of the program: Ctrl-C must work while it gets no further.
+    It runs in a daemon thread, which the end of the program does not wait for: Ctrl-C works while it is blocked.
     """
     loop = asyncio.get_running_loop()
     came: asyncio.Future[T] = loop.create_future()
@@ -44,8 +44,8 @@ async def apart(call: Callable[[], T]) -> T:
 
 
 async def read_stdin() -> bytes:
-    """What comes next on standard input; nothing at its end.
+    """Return what comes next on standard input; an empty value at its end.
 
-    Past Python's buffer, whose lock a thread that waits would hold at the end of the program.
+    It does not use Python's buffer: a thread that waits holds its lock at the end of the program.
     """
     return await apart(lambda: os.read(0, _BLOCK))

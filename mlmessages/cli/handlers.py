@@ -1,4 +1,4 @@
-"""Who gets the deliveries of `serve`: a command, as its standard input, or a URL, as a POST."""
+"""Where `serve` hands its deliveries over: to a command, as its standard input, or to a URL, as a POST."""
 
 from __future__ import annotations
 

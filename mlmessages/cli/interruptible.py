@@ -1,4 +1,4 @@
-"""Running a coroutine so that Ctrl-C ends it soon, whatever it waits for, and SIGTERM as Ctrl-C does."""
+"""Running a coroutine so that Ctrl-C and SIGTERM end it soon, also while it waits."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _WRITERS: Final = {  # by the second key of their lines
     "last": "fetch --messages",
     "error": "fetch --failed",
 }
-_LOCKED: Final = 1 << 40  # the byte that stands for the file on Windows: beyond its end, where nobody reads
+_LOCKED: Final = 1 << 40  # the byte that stands for the file on Windows: beyond its end, where no data are
 
 
 class LineFile:
@@ -63,7 +63,7 @@ class LineFile:
 
     @property
     def size(self) -> int:
-        """The bytes in it."""
+        """The size of the file in bytes."""
         return os.fstat(self._fd).st_size
 
     def lines(self) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The library's log as lines on stderr: a user who waits wants to know what for."""
+"""The library's log as lines on stderr, so that a user who waits knows what for."""
 
 from __future__ import annotations
 

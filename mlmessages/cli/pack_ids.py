@@ -1,4 +1,4 @@
-"""Lists of pack ids, one a line; blank lines, and comments from ``#`` to the end of a line, say nothing."""
+"""Lists of pack ids, one a line; blank lines, and comments from ``#`` to the end of a line, are skipped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Reading:
 
 
 def in_file(path: Path) -> dict[str, None]:
-    """The ids in a file, each once, in its order. All of it is checked."""
+    """Return the ids in a file, each once, in its order; all of it is checked."""
     reading = _Reading(click.format_filename(path))
     found: dict[str, None] = {}
     try:
@@ -67,7 +67,7 @@ def in_file(path: Path) -> dict[str, None]:
 
 
 async def on_stdin() -> AsyncIterator[str]:
-    """The ids on standard input, as they come."""
+    """Yield the ids on standard input as they come."""
     reading = _Reading("standard input")
     more = True
     while more:

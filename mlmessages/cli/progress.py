@@ -21,7 +21,7 @@ _WINDOW: Final = 2.0  # seconds over which the rate is taken
 
 @attrs.frozen
 class Frame:
-    """What is to be seen at one moment.
+    """What is shown at one moment.
 
     `share`: how much of all is done, from 0 to 1; None where that is not known. `notice`: why it waits, where that is
     not normal.
@@ -71,7 +71,7 @@ async def _tick(show: Callable[[], None], interval: float) -> None:
 
 
 class _Rate:
-    """How much a second, over the last seconds."""
+    """How many a second, over the last two seconds."""
 
     def __init__(self, count: int) -> None:
         self._seen = deque([(time.monotonic(), count)])

@@ -41,7 +41,7 @@ _TRIES_OF_LONG_COMMANDS: Final = 9
 
 @attrs.frozen
 class Settings:
-    """What a command needs to talk to the API, but for the token, which is read when it is needed and not kept."""
+    """What a command needs to talk to the API. The token is not part of it: it is read when it is needed."""
 
     seller_id: str
     base_url: str

@@ -7,5 +7,5 @@ from __future__ import annotations
 
 import logging
 
-# Else it tells of its font cache on stderr as soon as it is imported; who wants to know has a handler of their own.
+# Without a handler, matplotlib writes about its font cache to stderr when it is imported.
 logging.getLogger("matplotlib").addHandler(logging.NullHandler())

@@ -73,7 +73,7 @@ class Chart:
 
 
 def activity(figures: Activity, words: Wording) -> tuple[Chart, ...]:
-    """Messages and conversations a day, once for each size; nothing if there are none."""
+    """Return messages and conversations a day, once for each size; nothing if there are none."""
     if not figures.periods:
         return ()
     first, last = figures.periods[0].first, figures.periods[-1].last
@@ -86,7 +86,7 @@ def activity(figures: Activity, words: Wording) -> tuple[Chart, ...]:
 
 
 def answers(figures: Answers, words: Wording) -> tuple[Chart, ...]:
-    """The histogram of the times of answers, once for each size; nothing if there are none."""
+    """Return the histogram of answer times, once for each size; nothing if there are none."""
     if not figures.count:
         return ()
     shares = ", ".join(
@@ -100,7 +100,7 @@ def answers(figures: Answers, words: Wording) -> tuple[Chart, ...]:
 
 def _drawn(name: str, label: str, size: Size, draw: Callable[[Figure, Size], None]) -> Chart:
     with mpl.rc_context():
-        mpl.rcdefaults()  # whatever a `matplotlibrc` says
+        mpl.rcdefaults()  # a `matplotlibrc` must not change the page
         mpl.rcParams.update(_STYLE)
         figure = Figure(dpi=_POINTS)
         draw(figure, size)
@@ -175,7 +175,7 @@ def _bare(axes: Axes) -> None:
 
 
 def _ticks(periods: Sequence[Period], most: int, words: Wording) -> list[tuple[date, str]]:
-    """Which days are labelled, and how: at most `most`; the year stands under the first one and where it changes."""
+    """Return at most `most` days with their labels; the year stands under the first one and where it changes."""
     first, last = periods[0].first, periods[-1].last
     length = (last - first).days + 1
     if length <= 92:
@@ -206,7 +206,7 @@ def _labelled(marked: Sequence[date], name: Callable[[date], str]) -> list[tuple
 
 
 def _for_a_page(svg: str, name: str, label: str) -> str:
-    """`svg` without what only a file needs, and with ids that no other chart of the page has."""
+    """Return `svg` without what only a file needs, and with ids that no other chart of the page has."""
     root = ET.fromstring(svg)  # noqa: S314 - matplotlib wrote it, this very moment
     parents = {child: parent for parent in root.iter() for child in parent}
     for element in list(root.iter()):

@@ -62,7 +62,7 @@ class Facts:
         self._shared: Final[dict[object, object]] = {}
 
     def add(self, line: Line) -> None:
-        """Count what `line` says."""
+        """Add what `line` says."""
         pack_id = self._share(line.pack_id)
         standing = self._share(_standing(line.status)) if line.status is not None else None
         self.packs[pack_id] = standing or self.packs.get(pack_id)
@@ -87,7 +87,7 @@ class Facts:
         )
 
     def _share(self, value: _T) -> _T:
-        """The first of all that equal `value`: many lines say the same, and only one copy of it is kept."""
+        """Return the first of all that equal `value`: many lines say the same, and one copy of it is kept."""
         return cast(_T, self._shared.setdefault(value, value))
 
 

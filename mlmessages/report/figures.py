@@ -36,9 +36,9 @@ _EDGES: Final = [end for _, end in BINS if end is not None]
 
 @attrs.frozen
 class Period:
-    """The days from `first` to `last`: what was written in them.
+    """What was written in the days from `first` to `last`.
 
-    `conversations`: a conversation counts on each day on which somebody wrote in it.
+    `conversations`: a conversation counts on each day on which a message was written in it.
     """
 
     first: date
@@ -49,13 +49,13 @@ class Period:
 
     @property
     def days(self) -> int:
-        """How many there are."""
+        """The number of days."""
         return (self.last - self.first).days + 1
 
 
 @attrs.frozen
 class Activity:
-    """What was written when: `periods` without a gap, each of them one `unit`, but for the first and the last."""
+    """The messages over time: `periods` without a gap, each of them one `unit`, but for the first and the last."""
 
     unit: Unit
     periods: tuple[Period, ...]
@@ -129,19 +129,19 @@ class Figures:
 
     @property
     def messages(self) -> int:
-        """Whoever wrote them."""
+        """All messages, of both sides."""
         return self.from_buyers + self.from_seller
 
     @property
     def blocked_conversations(self) -> int:
-        """For whatever reason."""
+        """All blocked conversations."""
         return sum(row.conversations for row in self.blocked)
 
 
 def figures(facts: Facts, seller_id: str | None, *, zone: tzinfo, zone_name: str, as_of: datetime) -> Figures:
-    """What `facts` come to for the seller `seller_id`, in days of `zone`.
+    """Return what `facts` come to for the seller `seller_id`, in days of `zone`.
 
-    If a message is younger than `as_of`, that moment counts instead: nobody has waited for less than nothing.
+    If a message is younger than `as_of`, that moment counts instead, so that no wait is negative.
     """
     conversations = _conversations(facts)
     everything = facts.messages.values()
@@ -180,7 +180,7 @@ def figures(facts: Facts, seller_id: str | None, *, zone: tzinfo, zone_name: str
 
 
 def _conversations(facts: Facts) -> dict[str, list[Fact]]:
-    """The messages of each pack that have a date, oldest first; those of the same moment as they stood in the file."""
+    """Return the dated messages of each pack, oldest first; those of one moment in the order of the file."""
     threads: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts.messages.values():
         if fact.at is not None:
@@ -194,7 +194,7 @@ def _conversations(facts: Facts) -> dict[str, list[Fact]]:
 
 
 def _waits(thread: Sequence[Fact], seller_id: str | None) -> tuple[list[float], list[Fact]]:
-    """How long each run of the counterparty's messages waited for the seller's next one, and the run that still waits.
+    """Return how long each run of the counterparty's messages waited for an answer, and the run that still waits.
 
     What moderation did not let through opens no wait and ends none: the other side has never seen it.
     """
@@ -262,7 +262,7 @@ def _activity(threads: Iterable[Sequence[Fact]], seller_id: str | None, zone: tz
 
 
 def _summed(counted: Counter[date], starts: Sequence[date]) -> list[int]:
-    """What was counted from each of `starts` to the next one."""
+    """Return what was counted from each of `starts` to the next one."""
     sums = [0] * len(starts)
     for day, number in counted.items():
         sums[bisect_right(starts, day) - 1] += number
@@ -274,7 +274,7 @@ def _unit(days: int) -> Unit:
 
 
 def _next_start(day: date, unit: Unit) -> date:
-    """The first day of the unit after that of `day`; weeks begin on Monday."""
+    """Return the first day of the unit after that of `day`; weeks begin on Monday."""
     if unit == "day":
         return day + timedelta(days=1)
     if unit == "week":

@@ -17,12 +17,12 @@ _START: Final = b'{"pack_id":"'  # of every line, but for blanks
 
 
 class NotOurs(ValueError):
-    """No command of ours wrote this line; it says why, without quoting it."""
+    """The line was not written by a command of ours; the text says why, without quoting it."""
 
 
 @attrs.frozen
 class Line:
-    """What a line tells of the pack `pack_id`: `messages`, oldest first, of a conversation or of a part of one."""
+    """A line read: the `messages` of the pack, oldest first, all of them or some."""
 
     pack_id: str
     status: ConversationStatus | None
@@ -30,7 +30,7 @@ class Line:
 
 
 def read(line: bytes) -> Line:
-    """What `line` says; `NotOurs` if it is another program's."""
+    """Return what `line` says; raise `NotOurs` if another program wrote it."""
     try:
         value = parse_json(line)
     except ValueError:
@@ -46,7 +46,7 @@ def read(line: bytes) -> Line:
 
 
 def may_be_torn(end: bytes) -> bool:
-    """True if `end`, which has no newline, may be the beginning of a line: whoever wrote it was ended before its end.
+    """Return whether `end`, which has no newline, may be the beginning of a line whose writer was ended.
 
     A power failure may also have left NUL bytes.
     """

@@ -140,7 +140,7 @@ def test_a_rejection_by_moderation_is_a_failure(serve: Serve):
     """Exit code 1 and why: nobody receives the message, which a 2xx does not show."""
     result = run("send", "7", "see bit.ly/x", server=serve([Pack(pack_id=7)]))
     assert result.exit_code == 1
-    assert "nobody receives it: moderation rejected it (link short url)" in result.stderr
+    assert "it does not reach the buyer: moderation rejected it (link short url)" in result.stderr
     assert "bit.ly" not in result.output
 
 

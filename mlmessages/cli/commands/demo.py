@@ -27,7 +27,7 @@ _MESSAGES: Final = 3  # in a conversation: the buyer's, the seller's, the buyer'
 
 @attrs.define
 class Delivered:
-    """What the drain handed over."""
+    """The ids of what the drain handed over, and its report."""
 
     packs: set[str] = attrs.field(factory=set)
     messages: set[str] = attrs.field(factory=set)
@@ -37,7 +37,7 @@ class Delivered:
 
 @attrs.frozen
 class Finding:
-    """One thing that was to be proven: `ok`, or not, and in figures."""
+    """One thing that the demo proves: whether it is so, and the figures."""
 
     what: str
     ok: bool
@@ -75,7 +75,7 @@ def demo(*, packs: int) -> None:
 
 
 async def _drain(sandbox: Sandbox, packs: int, delivered: Delivered) -> None:
-    """The main job, as a user of the library writes it, with a progress bar around it."""
+    """Drain, as a user of the library writes it, with a progress bar around it."""
     from ...client import MessagesClient
     from ...http.limits import Limits
     from ..progress import shown
@@ -130,7 +130,7 @@ def _introduce(console: Console, base_url: str, packs: int, cap: int | None) -> 
 
 
 def check(sandbox: Sandbox, packs: set[str], messages: set[str]) -> Iterator[Finding]:
-    """What was delivered (ids of conversations and of messages), held against the sandbox's own records."""
+    """Compare the ids that were delivered with the sandbox's own records."""
     all_packs, all_messages = set(sandbox.pack_ids()), sandbox.message_ids()
     yield Finding(
         "delivered",
@@ -166,7 +166,7 @@ def _print_summary(console: Console, findings: list[Finding], sandbox: Sandbox, 
 
 
 def _costs(sandbox: Sandbox, delivered: Delivered) -> Iterator[tuple[str, str]]:
-    """What it took, as the server counted it."""
+    """Yield what it took, as the server counted it."""
     requests = len(sandbox.log)
     kinds = ", ".join(
         (

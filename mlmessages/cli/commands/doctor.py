@@ -1,4 +1,4 @@
-"""``mlmessages doctor``: is everything set up, and what does this API do that nobody has written down?"""
+"""``mlmessages doctor``: is everything set up, and what does the API do that is not documented?"""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--probe",
     "pack",
     metavar="PACK",
-    help="Find out on this conversation what nobody knows of the API. It is MARKED AS READ.",
+    help="Find out on this conversation what is not documented. It is MARKED AS READ.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask before --probe.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -88,7 +88,7 @@ def _ask() -> None:
 
 
 class _Looking:
-    """What was found so far, and how many requests it took."""
+    """A visit: what was found so far, and how many requests it took."""
 
     def __init__(self, settings: Settings, source: TokenSource, checks: list[Check]) -> None:
         self.checks = checks

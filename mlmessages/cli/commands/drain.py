@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ...api.outcomes import SETTLE_TIME
 from ...errors import MessagesError
 from .. import json_lines, options
 from ..interruptible import run
@@ -36,7 +37,10 @@ _GO_ON: Final = "Nothing is lost: keep the journal, and run the same command aga
 )
 @options.concurrency(8, "How many conversations are read ahead at most.")
 @options.seconds(
-    "--settle-time", 120.0, "Seconds after which a request whose answer was lost can no longer be executed.", least=0
+    "--settle-time",
+    SETTLE_TIME,
+    "Seconds after which a request whose answer was lost can no longer be executed.",
+    least=0,
 )
 @json_lines.schema_option("drain")
 @options.with_settings

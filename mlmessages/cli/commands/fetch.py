@@ -126,7 +126,7 @@ def _check_different(files: dict[str, Path | None]) -> None:
 
 
 def _resume(file: LineFile, *, by_message: bool) -> set[str]:
-    """Return the packs that are in the file whole; what is in it of another one is cut off.
+    """Return the packs that are in the file as a whole, and cut off what is in it of another one.
 
     The lines of a conversation are written together, so only the last one can be in parts.
     """

@@ -29,7 +29,7 @@ _INDENT = "  "
 
 @attrs.frozen
 class _Thread:
-    """What a conversation showed."""
+    """A conversation as it was read."""
 
     status: ConversationStatus | None
     longest_reply: int | None
@@ -70,13 +70,13 @@ async def _read(client: MessagesClient, pack: str) -> _Thread:
             status, longest = page.conversation or status, page.seller_max_message_length or longest
             found += page.messages
     start = datetime.min.replace(tzinfo=UTC)
-    found.reverse()  # the server sends the newest first, as far as anyone has seen; where it does not, dates decide
+    found.reverse()  # the server sends the newest first [observed: answers]; where it does not, dates decide
     found.sort(key=lambda message: message.created or message.received or start)
     return _Thread(status, longest, found)
 
 
 def _lines(console: Console, pack: str, seller_id: str, thread: _Thread) -> Iterator[Text]:
-    """The conversation, line by line, wrapped where it is read on a terminal."""
+    """Yield the conversation line by line, wrapped to the width of the terminal."""
     from rich.text import Text
 
     blocked = thread.status is not None and thread.status.blocked
@@ -93,7 +93,7 @@ def _lines(console: Console, pack: str, seller_id: str, thread: _Thread) -> Iter
 
 
 def _standing(thread: _Thread) -> str:
-    """Whether one can write, and if not, why, in words."""
+    """Return in words whether the seller can write, and if not, why."""
     status = thread.status
     if status is None:
         return "the server does not say whether you can write"
@@ -129,7 +129,7 @@ def _remarks(message: Message) -> Iterator[str]:
 
 
 def _bodies(message: Message) -> Iterator[tuple[str, str]]:
-    """The texts of a message, each with its style."""
+    """Yield the texts of a message, each with its style."""
     if message.text:
         yield message.text, ""
     elif not message.attachments:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..progress import Frame
 
 _BLOCK: Final = 1 << 18
-_LONGEST: Final = 1 << 28  # bytes of a line: whatever that is, it is no conversation
+_LONGEST: Final = 1 << 28  # bytes of a line: a longer one is no conversation
 _EVERY: Final = 10.0
 
 
@@ -132,7 +132,7 @@ def _digits(seller_id: str) -> str:
 
 
 class _Target:
-    """Where the page goes: nothing but an older report is ever replaced."""
+    """The file that the page is written to; only an older report is replaced."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -202,7 +202,7 @@ class _Reading:
             yield piece
 
     async def _in_file(self, path: Path) -> AsyncGenerator[bytes, None]:
-        # Not in the loop: it may be a pipe that nobody writes to.
+        # Not in the loop: opening a pipe waits for its writer.
         with await apart(lambda: path.open("rb", buffering=0)) as file:
             state = os.fstat(file.fileno())
             if stat.S_ISREG(state.st_mode):
@@ -251,7 +251,7 @@ class _Reading:
 
 
 def _seller(facts: Facts, name: str) -> str | None:
-    """The one seller whom the messages name; None if there are no messages."""
+    """Return the one seller whom the messages name; None if there are no messages."""
     if len(facts.sellers) == 1:
         [found] = facts.sellers
         return found

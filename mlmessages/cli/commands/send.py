@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Reply in a conversation.")
 @click.argument("pack")
 @click.argument("text")
-@click.option("--to", metavar="USER", help="Whom to write to, instead of whoever wrote last on the other side.")
+@click.option("--to", metavar="USER", help="The user to write to, instead of the one who wrote last on the other side.")
 @click.option(
     "--attach",
     "files",
@@ -49,7 +49,7 @@ def send(
     """Send TEXT to the other side of the conversation PACK; - reads it from standard input.
 
     At most one message is sent: when no answer comes, the conversation is looked at, and you are told whether it is
-    there. The id of the message is printed. Exit code 1 if moderation rejected it: then nobody receives it.
+    there. The id of the message is printed. Exit code 1 if moderation rejected it: then it does not reach the buyer.
     """
     if files and site_id is None:
         raise click.UsageError("--attach needs --site-id, the site of the sale, such as MLM.")
@@ -64,7 +64,7 @@ def send(
     click.echo(one_line(sent.id))
     if sent.rejected:
         reason = (sent.moderation.reason if sent.moderation else None) or "the server gives no reason"
-        raise click.ClickException(f"nobody receives it: moderation rejected it ({reason.replace('_', ' ')})")
+        raise click.ClickException(f"it does not reach the buyer: moderation rejected it ({reason.replace('_', ' ')})")
     status = sent.status or ""
     note("Sent." if status in ("", "available") else f"Sent; its status is {status}.")
 

@@ -190,7 +190,7 @@ def _held(before: int | None, after: int | None) -> str:
         return f"{_NOT_TOLD}: nothing was unread" if before == 0 else f"{_NOT_TOLD}: no count"
     if after == before:
         return "holds: the count stayed"
-    return f"does NOT hold: the count went from {before} to {after} (unless somebody else read it)"
+    return f"does NOT hold: the count went from {before} to {after} (unless it was read elsewhere at that moment)"
 
 
 def _order(messages: tuple[Message, ...]) -> str:

@@ -78,7 +78,7 @@ def _rate(headers: Mapping[str, str]) -> Check:
     shown = [f"{name}: {text if _HARMLESS.fullmatch(text) else '(not shown)'}" for name, text in named.items()]
     if not shown:
         return good("rate", "the server says nothing of it; 500 requests a minute are documented")
-    return look("rate", "; ".join(sorted(shown)[:5]), "put it into an issue: nobody has seen such a header yet")
+    return look("rate", "; ".join(sorted(shown)[:5]), "put it into an issue: no such header is known yet")
 
 
 def _token(first: Reply[UnreadListing], other: Reply[UnreadListing]) -> Check:
