@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,9 +15,11 @@ from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
 from cases import case
-from mlmessages import Database
+from mlmessages import Database, Inbox
 from mlmessages.cli.app import cli
 from mlmessages.models import Token
+from mlmessages.testing import Reply, Sandbox, on
+from worlds import client_of
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 Command = Callable[..., Result]
@@ -143,3 +146,36 @@ def test_rekey_encrypts_by_the_first_key(command: Command, database_url: str) ->
     assert loaded.access_token == "APP_USR-7001"
     with pytest.raises(Exception, match="key"):
         asyncio.run(token(OLD))
+
+
+@case("Q45")
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_journal_is_moved_and_shown_by_its_seller(
+    moved: bool, command: Command, database_url: str, tmp_path: Path
+) -> None:
+    """What a file owed is owed in the database; the same figures as of the file; the file is not there any more."""
+    journal = tmp_path / "inbox.db"
+
+    async def left_over() -> str:
+        sandbox = Sandbox(packs=3, rules=[on("mark", nth=1).do(Reply(403))])
+        async with client_of(sandbox) as client, Inbox(client, journal, park_after=1) as inbox:
+            async for _ in inbox.drain():
+                pass  # nothing is acknowledged
+        return sandbox.seller_id
+
+    seller = asyncio.run(left_over())
+    before = json.loads(command("journal", str(journal), "--json").stdout)
+    assert len(before["unacknowledged"]) == 2
+    assert len(before["parked"]) == 1
+    if not moved:
+        assert "not in this database" in command("journal", seller).stderr
+        return
+    result = command("journal", "move", str(journal))
+    assert result.exit_code == 0, result.output
+    assert f"Seller {seller}: 2 message ids moved, 2 messages to be delivered." in result.stderr
+    assert [path.name for path in tmp_path.glob("inbox.db*") if not path.name.endswith(".lock")] == ["inbox.db.moved"]
+    after = json.loads(command("journal", seller, "--json").stdout)
+    assert after["unacknowledged"] == before["unacknowledged"]
+    assert [row["pack_id"] for row in after["parked"]] == [row["pack_id"] for row in before["parked"]]
+    assert seller in command("journal", seller).stdout
+    assert command("journal", "x y").exit_code == 2

@@ -12,6 +12,8 @@ import click
 
 from ...escaping import one_line
 from .. import json_lines
+from ..database import opened_database, required_database, with_database
+from ..interruptible import run
 from ..terminal import counted, note, stdout
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from ...journal.sqlite import Contents
     from ...journal.store import Row
+    from ...postgres.database import Database
 
 
 @attrs.frozen
@@ -31,12 +34,38 @@ class _ByState:
     parked: list[Row]
 
 
-@click.command(short_help="Show what a journal of `drain` owes, and what is parked and why.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+class _ShowByDefault(click.Group):
+    """`journal FILE` is `journal show FILE`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["show", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        options = [name for option in show.params for name in option.opts if name.startswith("-")]
+        if args and args[0].split("=")[0] in options:  # the options of `show` may stand first
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ShowByDefault, short_help="Show what a journal owes, and what is parked and why; move it.")
+def journal() -> None:
+    """Show what a journal owes, and what is parked and why: `mlmessages journal FILE`.
+
+    With --database, the seller stands in the place of the file. `journal move FILE` takes a file into a database.
+    """
+
+
+@click.command(short_help="What a journal owes, and what is parked and why.")
+@click.argument("file", metavar="FILE|SELLER")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as one JSON object.")
 @click.option("--retry-parked", is_flag=True, help="Open the parked packs again; not while a drain runs.")
-def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
-    """Show what the journal FILE says at this moment; a drain may run meanwhile. No request is sent.
+@with_database
+def show(*, file: str, as_json: bool, retry_parked: bool, database: str | None) -> None:
+    """Show what the journal FILE says at this moment, or with --database what is kept of the seller.
+
+    A drain or a service may run meanwhile. No request is sent.
 
     \b
     done            read, and stored
@@ -47,16 +76,71 @@ def journal(*, file: Path, as_json: bool, retry_parked: bool) -> None:
     unacknowledged  read, and perhaps not in the file: delivered again by the next drain
     dead letters    unacknowledged ones that the handler of `serve` failed at too often: see its --retry-dead
     """
-    from ...journal import sqlite as journals
-
-    if retry_parked:
-        note(f"{counted(journals.retry_parked(file), 'parked pack')} will be read again by the next drain.")
-    contents = journals.contents(file)
+    if database is None or Path(file).is_file():
+        contents = _of_file(Path(file), retry_parked)
+    else:
+        contents = _of_seller(file, opened_database(database), retry_parked)
     packs = _sorted(contents.rows)
     if as_json:
         json_lines.write(_as_json(contents, packs))
     else:
         _print(stdout(), contents, packs)
+
+
+def _of_file(file: Path, retry_parked: bool) -> Contents:
+    from ...journal import sqlite as journals
+
+    if not file.is_file():
+        raise click.UsageError(f"The file {click.format_filename(file)} does not exist.")
+    if retry_parked:
+        note(f"{counted(journals.retry_parked(file), 'parked pack')} will be read again by the next drain.")
+    return journals.contents(file)
+
+
+def _of_seller(seller_id: str, database: Database, retry_parked: bool) -> Contents:
+    from ...api.arguments import check_id
+    from ...postgres.contents import contents
+
+    if retry_parked:
+        raise click.UsageError("--retry-parked is for files")
+    try:
+        seller = check_id("SELLER", seller_id)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+    async def asked() -> Contents:
+        async with database:
+            return await contents(database, seller)
+
+    return run(asked())
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@required_database
+def move(*, file: Path, database: str) -> None:
+    """Take the journal FILE into a database: its seller is served from there on, and the file no more.
+
+    Ended anywhere and run again, it goes on where it was; at the end the file is called FILE.moved. There is no way
+    back. The tokens come with `mlmessages auth exchange --database`, or before.
+    """
+    from ...postgres.move import move as moved
+
+    opened = opened_database(database)
+
+    async def main() -> None:
+        async with opened:
+            done = await moved(file, opened)
+        note(
+            f"Seller {done.seller_id}: {counted(done.messages, 'message id')} moved,"
+            f" {counted(done.undelivered, 'message')} to be delivered."
+        )
+
+    run(main())
+
+
+journal.add_command(show)
+journal.add_command(move)
 
 
 def _sorted(rows: list[Row]) -> _ByState:
