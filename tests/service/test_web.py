@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,21 @@ async def test_a_locked_journal_is_a_503_in_time_and_nothing_is_lost(tmp_path: P
         assert await served.post(GOOD) == 200
         assert served.rows() == ["m1"]
         assert (served.counts.taken, served.counts.failed) == (1, 1)
+
+
+@case("K28")
+async def test_beyond_the_bound_a_notification_is_a_503(tmp_path: Path) -> None:
+    """After 20,000 forged ones a real one is not on the disk, so it is not a 200: it is sent again, and then taken."""
+    async with endpoint(tmp_path) as served:
+        forged = [(f"forged{n}", time.time() + 60) for n in range(20_000)]
+        with closing(sqlite3.connect(served.path)) as db, db:
+            db.executemany("INSERT INTO notification (id, not_before) VALUES (?, ?)", forged)
+        assert await served.post(GOOD) == 503
+        assert len(served.rows()) == 20_000
+        with closing(sqlite3.connect(served.path)) as db, db:
+            db.execute("DELETE FROM notification")
+        assert await served.post(GOOD) == 200
+        assert served.rows() == ["m1"]
 
 
 @case("G10")
