@@ -73,6 +73,8 @@ class Connection:
 
     def run(self, sql: str, parameters: Mapping[str, Any]) -> None:
         """Execute a statement whose rows nobody needs."""
+        if self._pipeline is None:
+            raise RuntimeError("a statement stands outside of a transaction")
         self._waiting.append((sql, parameters))
 
     def fetch(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
@@ -87,6 +89,7 @@ class Connection:
     def _end(self) -> list[psycopg.Cursor]:
         self.run("COMMIT", {})
         cursors = self._send()
+        self._pipeline = None
         self._leave.close()
         if cursors[-1].statusmessage != "COMMIT":
             raise sql_errors.InFailedSqlTransaction("the transaction had failed")
@@ -106,7 +109,7 @@ class Connection:
 
     def rollback(self) -> None:
         """Undo what was begun; a connection that is in doubt is thrown away."""
-        connection = self._connection
+        connection, self._pipeline = self._connection, None
         if connection is None:
             return
         if connection.closed:
@@ -154,7 +157,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._pipeline = self._connection, None, None
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
@@ -180,7 +183,7 @@ class Connection:
         if not isinstance(error, psycopg.Error):
             return None
         connection = self._connection
-        if connection is None or connection.closed or connection.broken or _is_of_the_server(error):
+        if connection is None or connection.closed or _is_of_the_line(error):
             self.close()
             return Disconnected(
                 f"the connection to {self._address.name} broke: whether the last commit was executed is unknown"
@@ -193,9 +196,14 @@ class Connection:
         return JournalError(f"the journal on {self._address.name} cannot be used: {name}: {said}".rstrip(": "))
 
 
-def _is_of_the_server(error: psycopg.Error) -> bool:
-    """True if the server ends, or is no primary any more: what was committed last is to be read again."""
-    state = error.sqlstate or ""
+def _is_of_the_line(error: psycopg.Error) -> bool:
+    """True if the server ends or is no primary any more, or if the line is not what was thought of it.
+
+    What was committed last is to be read again then.
+    """
+    state = error.sqlstate
+    if state is None:  # the client's own
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     return (state[:2] in ("08", "57") and state != "57014") or state in ("25006", "25P03")
 
 

@@ -23,12 +23,13 @@ def script(schema: str) -> str:
     return (
         "BEGIN;\n"
         + begun
-        + "\n".join(_migration(n) for n in range(1, VERSION + 1)).replace("mlmessages.", f"{schema}.")
+        + "\n".join(migration(n) for n in range(1, VERSION + 1)).replace("mlmessages.", f"{schema}.")
         + "COMMIT;\n"
     )
 
 
-def _migration(number: int) -> str:
+def migration(number: int) -> str:
+    """Return the SQL that leads from the version before `number` to it."""
     return resources.files(__package__).joinpath("migrations", f"{number:04}.sql").read_text("utf-8")
 
 
@@ -49,7 +50,7 @@ def migrate(connection: Connection, schema: str) -> None:
         if version == 0 and not connection.fetch(_SCHEMA, {"name": schema}):
             connection.run(f'CREATE SCHEMA "{schema}"', {})
         for number in range(version + 1, VERSION + 1):
-            for statement in _statements(_migration(number)):
+            for statement in _statements(migration(number)):
                 connection.run(statement, {})
             connection.run("UPDATE mlmessages.meta SET version = greatest(version, %(n)s)", {"n": number})
         connection.commit()

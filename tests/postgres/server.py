@@ -37,9 +37,12 @@ def programs() -> Path:
 
 
 class Server:
-    """A server in a temporary folder, on a socket and a loopback port, with fsync on."""
+    """A server in a temporary folder, on a socket and a loopback port, with fsync on.
 
-    def __init__(self) -> None:
+    `primary`: the server that it is a standby of.
+    """
+
+    def __init__(self, primary: Server | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mlmessages-pg-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.user = "nobody" if os.name == "posix" and os.getuid() == 0 else None
@@ -51,9 +54,13 @@ class Server:
         self.port = free_port()
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._run(
-            "initdb", "-D", str(self.data), "-U", "tester", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"
-        )
+        if primary is None:
+            self._run(
+                "initdb", "-D", str(self.data), "-U", "tester", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"
+            )
+        else:
+            source = f"postgresql://tester@127.0.0.1:{primary.port}"
+            self._run("pg_basebackup", "-D", str(self.data), "-R", "-d", source, "--checkpoint=fast", "--no-sync")
         self.start()
 
     def _enterable(self, folder: Path) -> Path:
@@ -107,6 +114,16 @@ class Server:
                     raise RuntimeError(self._log.read_text()) from None
             else:
                 return
+
+    @property
+    def alive(self) -> bool:
+        """True between `start` and `kill`."""
+        return self._process is not None and self._process.poll() is None
+
+    def promote(self) -> None:
+        """A standby becomes a primary."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
+            assert admin.execute("SELECT pg_promote(true, 60)").fetchall() == [(True,)]
 
     def kill(self) -> None:
         """SIGKILL for all of it: no checkpoint, no goodbye."""

@@ -12,9 +12,13 @@ from cryptography.fernet import Fernet
 from cases import case
 from mlmessages.api.notifications import Notification
 from mlmessages.errors import JournalError
-from mlmessages.journal.store import Seller
+from mlmessages.journal.journal import Journal
+from mlmessages.journal.store import Seller, StoredMessage, Unstorable
 from mlmessages.postgres import schema
+from mlmessages.postgres.address import Address
 from mlmessages.postgres.database import Database
+from mlmessages.postgres.keys import Keys
+from mlmessages.postgres.store import PostgresStore
 
 KEY = Fernet.generate_key()
 
@@ -137,9 +141,6 @@ async def test_the_overview_says_who_holds_whom_and_what_is_owed(database_url: s
         worker = database.worker
         seat = await worker.take("7", settle_time=120.0)
         await database.journals.write(lambda store: store.add_seller("8"))
-        from mlmessages.journal.journal import Journal
-        from mlmessages.journal.store import StoredMessage
-
         journal = Journal(worker.place(seat))
         await journal.open()
         await journal.listed([(p, 1, None) for p in "12345"], None)
@@ -172,9 +173,6 @@ async def test_the_overview_says_who_holds_whom_and_what_is_owed(database_url: s
 
 async def test_what_cannot_be_stored_fails_alone(database_url: str) -> None:
     """A NUL in an id, half a surrogate pair, a number beyond 64 bits: the others of that moment are committed."""
-    from mlmessages.journal.journal import Journal
-    from mlmessages.journal.store import StoredMessage, Unstorable
-
     async with Database(database_url, key=None) as database:
         journal = Journal(database.place("7", 120.0))
         await journal.open()
@@ -192,11 +190,24 @@ async def test_what_cannot_be_stored_fails_alone(database_url: str) -> None:
         await journal.close()
 
 
+def test_a_statement_outside_of_a_transaction_is_misuse(database_url: str) -> None:
+    """It would be in none, or leave one half open; and the connection can be used afterwards."""
+    store = PostgresStore(Address(database_url), "mlmessages", Keys(None), "0.1")
+    schema.migrate(store.connection, "mlmessages")
+    for call in (store.count, lambda: store.add_seller("7"), lambda: store.claim_duty("any", 1.0)):
+        with pytest.raises(RuntimeError, match="outside of a transaction"):
+            call()
+    store.begin()
+    assert store.count() == (0, 0)
+    store.commit()
+    with pytest.raises(RuntimeError, match="outside of a transaction"):
+        store.count()
+    assert store.sellers() == []
+    store.close()
+
+
 async def test_what_is_done_is_swept_and_ids_are_kept(database_url: str) -> None:
     """Hourly, by one of all workers."""
-    from mlmessages.journal.journal import Journal
-    from mlmessages.journal.store import StoredMessage
-
     async with Database(database_url, key=None) as database:
         await database.journals.write(lambda store: store.sweep())  # the next one is due in an hour
         journal = Journal(database.place("7", 120.0))
@@ -215,3 +226,31 @@ async def test_what_is_done_is_swept_and_ids_are_kept(database_url: str) -> None
         await journal.claim("1")
         assert [row.pack_id for row in await journal.rows()] == ["1"]
         await journal.close()
+
+
+@case("Q2")
+async def test_an_old_worker_goes_on_beside_a_newer_schema(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new program migrates while it works: only what was added is new. It may not enter anew once the schema says so."""
+    added = "ALTER TABLE mlmessages.pack ADD COLUMN later text;\nCREATE TABLE mlmessages.later (id text PRIMARY KEY);\n"
+    known = schema.migration
+    async with Database(database_url, key=None) as old:
+        journal = Journal(old.place("7", 120.0))
+        await journal.open()
+        await journal.listed([("1", 1, None)], None)
+        with monkeypatch.context() as newer:
+            newer.setattr(schema, "VERSION", 2)
+            newer.setattr(schema, "migration", lambda number: added if number == 2 else known(number))
+            async with Database(database_url, key=None, name="new") as new:
+                await new.notify(notified("m1"))
+                assert rows(database_url, "SELECT version, oldest FROM mlmessages.meta") == [(2, 1)]
+                await journal.claim("1")
+                await journal.read("1", [StoredMessage("a", b"{}", True)], None)
+                assert [check.message_id for check in await journal.pending_checks()] == ["m1"]
+        await old.worker.beat()
+        await journal.close()
+    async with Database(database_url, key=None):
+        pass
+    rows(database_url, "UPDATE mlmessages.meta SET oldest = 2")
+    with pytest.raises(JournalError, match="needs a newer mlmessages"):
+        async with Database(database_url, key=None):
+            pass
