@@ -22,8 +22,8 @@ def listed() -> dict[str, set[str]]:
 
 
 def marks() -> list[tuple[str, str]]:
-    """Every mark of a source in the package, with its file; the sandbox tells its own story."""
-    files = [file for file in PACKAGE.rglob("*.py") if "testing" not in file.parts and file.parent != PACKAGE / "fleet"]
+    """Every mark of a source in the package, with its file."""
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent != PACKAGE / "fleet"]
     return [
         (str(file.relative_to(PACKAGE)), " ".join(mark.replace("#", " ").split()))
         for file in files

@@ -14,8 +14,8 @@ from .behaviour import FileProblem
 from .calendar import Calendar
 from .requests import ParsedRequest
 
-_MOST_BYTES = 25 * 1024 * 1024  # of one file [documented]
-_KEPT = 48 * 3600.0  # seconds that an upload waits for its message [documented]
+_MOST_BYTES = 25 * 1024 * 1024  # of one file [documented: attachments]
+_KEPT = 48 * 3600.0  # seconds that an upload waits for its message [documented: attachments]
 _SITES = frozenset(
     "MLA MLB MLM MLC MCO MLU MPE MEC MLV MCR MRD MBO MPA MPY MGT MHN MSV MNI MCU".split()  # noqa: SIM905
 )
@@ -90,7 +90,7 @@ class Attachments:
         return rows, refused
 
     def download(self, file_id: str) -> Answer:
-        """Return a file as an answer; a missing one is a 500 [documented]."""
+        """Return a file as an answer; a missing one is a 500 [documented: attachments]."""
         file = self._files.get(file_id)
         if file is None:
             raise Refused(500, "File can not be accessed, try it later", None)

@@ -21,13 +21,14 @@ Resources = Literal["packs", "orders"]
 Scope = Literal["application", "seller"]
 Tells = Literal["message", "minimal", "nothing"]
 FileProblem = Literal["invalid_size", "invalid_extension", "forbidden", "internal_error"]
-"""Why a message lost a file, as `attachments_validations` names it [documented]."""
+"""Why a message lost a file, as `attachments_validations` names it [documented: messages]."""
 
 _SHORTENERS = ("bit.ly/", "goo.gl/", "tinyurl.com/")
 
 
 def shortened_links(text: str) -> str | None:
-    """Return the reason for which moderation rejects a link that hides where it leads [documented], or None."""
+    """Return the reason for which moderation rejects a link that hides where it leads, or None
+    [documented: messages]."""
     return "link_short_url" if any(name in text for name in _SHORTENERS) else None
 
 
@@ -67,6 +68,8 @@ class RateWindow:
 @attrs.frozen(kw_only=True)
 class Behaviour:
     """What the documentation leaves open or promises, each with the documented default.
+
+    What integrators have seen differ has a switch [observed: answers, integrators].
 
     ValueError: a value that is not among the named ones, and the list of these.
     """

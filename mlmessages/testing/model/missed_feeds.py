@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-_KEPT: Final = 2 * 24 * 3600.0  # seconds that a missed notification is listed [documented]
+_KEPT: Final = 2 * 24 * 3600.0  # seconds that a missed notification is listed [documented: notifications]
 
 
 @attrs.define
@@ -23,7 +23,9 @@ class MissedFeeds:
     def page(
         self, now: float, app_id: str, *, topic: str | None, seller_id: str | None, offset: int, limit: int
     ) -> bytes:
-        """Return the answer: there is no `paging`, and the key is ``messages`` for every topic [documented]."""
+        """Return the answer: there is no `paging`, and the key is ``messages`` for every topic
+        [documented: notifications].
+        """
         rows = [
             entry
             for at, entry in self.entries

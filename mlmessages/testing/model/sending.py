@@ -112,7 +112,7 @@ def _reaches_its_reader(account: Account, body: dict[str, Any], thread: Thread) 
     if to == str(thread.agent_id or thread.buyer_id):
         return True
     if to == str(thread.buyer_id):
-        return False  # observed: taken with a 200, and delivered to no one
+        return False  # taken with a 200, and delivered to no one [observed: answers]
     raise _bad(f"to_user_id {to} does not belong to pack /packs/{thread.pack_id}/sellers/{account.seller_id}")
 
 

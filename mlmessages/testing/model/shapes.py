@@ -107,7 +107,7 @@ def envelope(row: Mapping[str, object]) -> bytes:
 
 
 def flat(row: Mapping[str, Any], resource: str, resource_id: str) -> bytes:
-    """Return a message in the legacy form of a message asked for by its id [documented]."""
+    """Return a message in the legacy form of a message asked for by its id [documented: messages]."""
     dates = row["message_date"]
     moderation = row["message_moderation"]
     return json.dumps(
@@ -138,7 +138,7 @@ def flat(row: Mapping[str, Any], resource: str, resource_id: str) -> bytes:
 
 
 def attachments_validations(refused: Mapping[str, Sequence[str]] | None = None) -> dict[str, list[str]]:
-    """Return which files a message lost, by the reason [documented]."""
+    """Return which files a message lost, by the reason [documented: messages]."""
     return {reason: list((refused or {}).get(reason, ())) for reason in get_args(FileProblem)}
 
 

@@ -20,8 +20,8 @@ from ..model.conversations import Action
 Target: TypeAlias = str | Callable[[bytes], Awaitable[int]]
 """Where to post: a URL, or a coroutine function that takes the body and returns the status of its answer."""
 
-ANSWER_WITHIN: Final = 0.5  # seconds [documented]
-# Eight attempts within an hour, at growing intervals [documented: "eight", "exponential", "one hour"].
+ANSWER_WITHIN: Final = 0.5  # seconds [documented: notifications]
+# Eight attempts within an hour, at growing intervals [documented: notifications].
 INTERVALS: Final = (10.0, 30.0, 60.0, 180.0, 420.0, 900.0, 1800.0)
 
 
