@@ -10,7 +10,7 @@ import pytest
 from cases import case
 from mlmessages import Delivery, MessagesClient, Retry
 from mlmessages.errors import JournalError
-from mlmessages.testing import DROP, EXECUTE, Reply, Sandbox, on
+from mlmessages.testing import DROP, EXECUTE, Pack, Reply, Sandbox, on
 from worlds import client_of, on_virtual_clock
 
 FIRST = "2000000000000001"
@@ -127,3 +127,13 @@ async def test_it_cannot_be_taken_for_an_answer_without_an_await(inbox_of: Any) 
         async for delivery in drain:
             with pytest.raises(TypeError, match="awaited"):
                 bool(delivery.once("thanks"))
+
+
+@case("N5")
+@on_virtual_clock
+async def test_a_delivery_counts_its_messages_in_words(inbox_of: Any) -> None:
+    """One message, two messages: and no word of theirs."""
+    sandbox = Sandbox([Pack(messages=count) for count in (1, 2)])
+    async with inbox_of(sandbox) as inbox, inbox.drain() as drain:
+        said = sorted(repr(delivery).partition(", ")[2] for delivery in [delivery async for delivery in drain])
+    assert said == ["1 message, redelivered=False)", "2 messages, redelivered=False)"]
