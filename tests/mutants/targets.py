@@ -27,6 +27,8 @@ TARGETS: dict[str, list[str]] = {
     "auth/refresh.py": _TOKENS,
     "auth/token_endpoint.py": _TOKENS,
     "auth/store.py": ["tests/tokens/test_file*.py"],
+    "auth/grants.py": _TOKENS,
+    "files.py": ["tests/tokens/test_private_files.py", "tests/tokens/test_file*.py"],
     "inbox/ingest.py": _INBOX,
     "inbox/drain.py": _INBOX,
     "inbox/dispatcher.py": [*_SERVICE, *_INBOX],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ import pytest
 from mlmessages import FileTokenStore, OAuthToken
 from mlmessages.errors import AuthError, ReauthorizationRequired
 from mlmessages.models import Token
-from mlmessages.testing import Sandbox
+from mlmessages.testing import Reply, Sandbox, on, virtual_run
 from tokens.conftest import HOUR, MemoryStore, client_with, first_token, hours, posts, source_of, stored
 from worlds import on_virtual_clock
 
@@ -113,3 +114,20 @@ def test_naive_dates_are_refused() -> None:
     token = Token("canary-access", "canary-refresh", datetime.now(UTC), user_id=5)  # type: ignore[arg-type]
     assert token.user_id == "5"
     assert "canary" not in repr(token) + str(token) + f"{[token]}"
+
+
+def test_a_failure_of_another_event_loop_makes_no_call_wait(file: Path) -> None:
+    """One `OAuthToken` in one `asyncio.run` after the other: the second begins anew, however its clock stands."""
+    sandbox = Sandbox(packs=0)
+    asyncio.run(FileTokenStore(file).save(first_token(sandbox, age=4 * HOUR)))
+    source = source_of(sandbox, FileTokenStore(file))
+    rule = sandbox.add(on("token").do(Reply(403, {"error": "forbidden"})))
+
+    async def listed() -> None:
+        async with client_with(sandbox, source) as client:
+            await client.unread()
+
+    virtual_run(listed())
+    sandbox.remove(rule)
+    virtual_run(listed())
+    assert [entry.status for entry in posts(sandbox)] == [403, 200]

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,21 @@ async def test_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> None
     async with client_with(sandbox, source_of(sandbox, store)) as client:
         await client.unread()
     assert [round(entry.at) for entry in posts(sandbox)] == [0, 5, 10]
+
+
+@case("F12")
+@on_virtual_clock
+async def test_a_refused_refresh_is_repeated_later_and_later(store: FileTokenStore) -> None:
+    """One minute, two, four, eight, then every quarter of an hour, while the token that is there serves."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(Reply(403, {"error": "forbidden"}))])
+    await store.save(first_token(sandbox, age=3 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        for _ in range(400):
+            await client.unread()
+            await asyncio.sleep(10)
+    asked = [entry.at for entry in posts(sandbox)]
+    waits = [round((later - earlier) / 60) for earlier, later in pairwise(asked)]
+    assert waits == [1, 2, 4, 8, 15, 15, 15]
 
 
 # -- F13: the end of the refresh token -------------------------------------------------------------------------------
