@@ -7,10 +7,12 @@ import re
 
 import pytest
 
+from cases import case
 from cli.conftest import interrupted_by_a_line, piped, run
 from mlmessages import MessagesClient
 from mlmessages.cli.commands.demo import check
 from mlmessages.testing import Sandbox
+from needs import needs
 
 
 def test_it_drains_everything_and_checks_it():
@@ -166,3 +168,16 @@ def test_a_lost_message_ends_in_exit_code_1(monkeypatch: pytest.MonkeyPatch):
     assert re.search(r"✗ +delivered +2 of 2 conversations, 6 of 7 messages", result.stdout)
     assert "Nothing left" not in result.stdout
     assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+@case("Q46")
+@needs("signals")
+def test_three_workers_lose_nothing_when_one_is_killed() -> None:
+    """`--fleet`: a PostgreSQL of its own, sixty sellers, a kill, and the check against the sandbox's records."""
+    result = piped("demo", "--fleet", "--packs", "240")
+    shown, told = result.stdout.decode(), result.stderr.decode()
+    assert result.returncode == 0, told
+    assert "240 of 240 conversations, 720 of 720 messages" in shown
+    assert "Nothing left, nothing lost" in shown
+    assert "was killed with" in shown
+    assert "no 429" in shown

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import attrs
 import click
 
+from ..database import with_database
+from ..installing import how_to_install
 from ..interruptible import run
 from ..terminal import counted, stderr, stdout
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ...models import DrainReport
-    from ...testing import Sandbox
+    from ...testing import Marketplace, Sandbox
     from ..progress import Frame
 
 _FASTER: Final = 100
@@ -53,11 +56,22 @@ class Finding:
     metavar="N",
     help="How many unread conversations there are.",
 )
-def demo(*, packs: int) -> None:
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="Many sellers on many machines: three workers on PostgreSQL, one is killed (extra `demo`).",
+)
+@with_database
+def demo(*, packs: int, fleet: bool, database: str | None) -> None:
     """Drain thousands of unread conversations, past the cap of the unread list, and check that none was lost.
 
-    It starts the sandbox, a server on this machine that behaves like the real one: no account, no network.
+    It starts the sandbox, a server on this machine that behaves like the real one: no account, no network. With
+    --fleet the conversations are those of sixty sellers; without --database PostgreSQL is started too, in a temporary
+    folder.
     """
+    if fleet:
+        _fleet(packs, database)
+        return
     from ...testing import Behaviour, RateWindow, Sandbox
 
     window = RateWindow(reads=_BUDGET, writes=_BUDGET, period=_PERIOD, kind="sliding")
@@ -69,7 +83,35 @@ def demo(*, packs: int) -> None:
         far = f"{len(delivered.packs):,} of {counted(packs, 'conversation')} were delivered"
         raise KeyboardInterrupt(f"{far}; the others are still unread.") from None
     findings = list(check(sandbox, delivered.packs, delivered.messages))
-    _print_summary(stdout(), findings, sandbox, delivered)
+    _print_summary(stdout(), findings, _costs(sandbox, delivered))
+    if not all(finding.ok for finding in findings):
+        raise click.ClickException("the sandbox's records disagree with what was delivered: please report this.")
+
+
+def _fleet(packs: int, database: str | None) -> None:
+    try:
+        from .. import fleet_demo
+        from ..local_postgres import NoServer
+
+        for module in ("psycopg", "cryptography"):
+            import_module(module)
+    except ImportError:
+        raise click.UsageError(
+            f"PostgreSQL's client is missing; install it with: {how_to_install('mlmessages[demo]')}"
+        ) from None
+    from ...testing import Behaviour, Marketplace, RateWindow
+
+    window = RateWindow(reads=fleet_demo.READS, writes=fleet_demo.READS, period=fleet_demo.PERIOD, kind="sliding")
+    each = max(packs // fleet_demo.SELLERS, 1)
+    marketplace = Marketplace(
+        sellers=fleet_demo.SELLERS, packs=each, messages=_MESSAGES, behaviour=Behaviour(rate=window)
+    )
+    try:
+        show = run(fleet_demo.run_show(marketplace, database))
+    except NoServer as error:
+        raise click.UsageError(f"{error}; install one with: {how_to_install('mlmessages[demo]')}") from None
+    findings = list(check(marketplace, show.packs, show.messages))
+    _print_summary(stdout(), findings, fleet_demo.figures(show, marketplace))
     if not all(finding.ok for finding in findings):
         raise click.ClickException("the sandbox's records disagree with what was delivered: please report this.")
 
@@ -129,7 +171,7 @@ def _introduce(console: Console, base_url: str, packs: int, cap: int | None) -> 
     console.print()
 
 
-def check(sandbox: Sandbox, packs: set[str], messages: set[str]) -> Iterator[Finding]:
+def check(sandbox: Sandbox | Marketplace, packs: set[str], messages: set[str]) -> Iterator[Finding]:
     """Compare the ids that were delivered with the sandbox's own records."""
     all_packs, all_messages = set(sandbox.pack_ids()), sandbox.message_ids()
     yield Finding(
@@ -144,7 +186,7 @@ def check(sandbox: Sandbox, packs: set[str], messages: set[str]) -> Iterator[Fin
     yield Finding("marked unseen", not unseen, counted(unseen, "message") if unseen else "none")
 
 
-def _print_summary(console: Console, findings: list[Finding], sandbox: Sandbox, delivered: Delivered) -> None:
+def _print_summary(console: Console, findings: list[Finding], costs: Iterator[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -155,7 +197,7 @@ def _print_summary(console: Console, findings: list[Finding], sandbox: Sandbox, 
     for finding in findings:
         mark = Text("✓", "bold green") if finding.ok else Text("✗", "bold red")
         table.add_row(mark, Text(finding.what, "bold"), Text(finding.figures, "" if finding.ok else "red"))
-    for what, figures in _costs(sandbox, delivered):
+    for what, figures in costs:
         table.add_row("", Text(what, "dim"), Text(figures, "dim"))
     console.print()
     console.print(table)
