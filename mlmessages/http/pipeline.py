@@ -165,9 +165,10 @@ class RequestAttempts(Generic[T]):
             except MessagesError as error:
                 return FailedAttempt(error)
             pipeline.token_watch.see(self._token, rejected=self._renewed)
+            pipeline.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
             if self._before_sending is not None:
                 await self._before_sending()
-            pipeline.check_open()  # it may have been closed meanwhile, and a borrowed session would still send
+                pipeline.check_open()
             sent = True
             result = await self._exchange(permit, self._token)
             failure = result.error if isinstance(result, FailedAttempt) else None

@@ -64,6 +64,35 @@ def test_what_the_guard_raises_ends_the_call_with_nothing_sent(error: Exception)
     virtual_run(main())
 
 
+@case("Q1")
+@pytest.mark.parametrize("closed_by", ["the token", "the guard"])
+def test_a_client_that_was_closed_meanwhile_claims_and_sends_nothing(closed_by: str) -> None:
+    """Closed while the token was awaited: the guard does not run; closed while the guard runs: nothing is sent."""
+
+    async def main() -> None:
+        sandbox = Sandbox(packs=1)
+        passed = []
+
+        class Slow(Renewable):
+            async def token(self) -> str:
+                if closed_by == "the token":
+                    await session.close()
+                return await super().token()
+
+        async def guard() -> None:
+            passed.append("guard")
+            await session.close()
+
+        async with session_of(sandbox, source=Slow(sandbox.token, "")) as session:
+            with pytest.raises(RuntimeError, match="closed"):
+                await session.execute(call(MARK), before_sending=guard)
+            assert session.limits.used == 0
+        assert passed == (["guard"] if closed_by == "the guard" else [])
+        assert sandbox.log == []
+
+    virtual_run(main())
+
+
 @case("R4")
 def test_each_request_is_told_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     """Method, path without its query, status and seconds; no token; where there is no answer, the error's name."""
