@@ -16,7 +16,7 @@ import trustme
 
 from cases import case
 from edges.sockets import PACK, Wire, answering, client_at, saying, server, within
-from mlmessages import Inbox, MessagesClient, Retry
+from mlmessages import Inbox, Limits, MessagesClient, Retry
 from mlmessages.errors import NotSent
 from mlmessages.models import DrainReport, InboxReport
 
@@ -96,6 +96,17 @@ async def test_a_report_does_not_count_what_never_left(tmp_path: Path) -> None:
             with pytest.raises(NotSent):
                 await anext(inbox.drain())
             assert inbox.report == InboxReport()
+
+
+@within(5)
+async def test_what_never_left_costs_no_budget() -> None:
+    """Five refused connections: all of the budget is still there."""
+    limits = Limits(reads=1)
+    async with client_at(
+        f"http://127.0.0.1:{closed_port()}", limits=limits, retry=Retry(attempts=5, base=0.01)
+    ) as client:
+        await fails(client, mark=False)
+        assert limits.used == 0
 
 
 @pytest.mark.parametrize("host", ["mlmessages.invalid", f"{'a' * 64}.invalid", f"{'a.' * 130}invalid"], ids=len)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from mlmessages import Limits, Retry, StaticToken, TokenSource
+from mlmessages import Limits, Retry, StaticToken, TokenSource, errors
 from mlmessages.api.calls import Call, Effect, Request, Response
 from mlmessages.http.pipeline import Pipeline
 from mlmessages.http.transport import Transport
@@ -68,3 +68,10 @@ def call(effect: Effect = READ, read: Callable[[bytes], Any] = bytes) -> Call[An
 def once(*steps: Any, latency: float = 0.0) -> Sandbox:
     """A sandbox that plays `steps` for the first request."""
     return Sandbox(packs=1, rules=[on("any", nth=1).do(*steps)], behaviour=Behaviour(latency=latency))
+
+
+def refuse_html(body: bytes) -> bytes:
+    """A reader that takes everything but HTML and nothing."""
+    if body.startswith(b"<") or not body:
+        raise errors.DecodeError("not JSON")
+    return body

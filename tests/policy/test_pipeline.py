@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ from mlmessages.auth.source import Secret
 from mlmessages.events import Events, RetryEvent
 from mlmessages.http.pipeline import Pipeline, RequestCount
 from mlmessages.http.transport import Transport
-from mlmessages.testing import DROP, Behaviour, Reply, Sandbox, on, virtual_run
-from policy.pipelines import MARK, PACK, READ, Renewable, call, once, session_of
+from mlmessages.testing import DROP, Behaviour, Garbage, Reply, Sandbox, on, virtual_run
+from policy.pipelines import MARK, PACK, READ, WRITE, Effect, Renewable, call, once, refuse_html, session_of
 
 
 @case("Q1")
@@ -168,5 +169,34 @@ def test_a_token_that_is_refused_twice_is_not_sent_a_third_time() -> None:
             with pytest.raises(errors.Unauthorized):
                 await session.execute(call())
         assert [entry.status for entry in sandbox.log] == [401, 401]
+
+    virtual_run(main())
+
+
+@pytest.mark.parametrize(
+    ("step", "effect", "in_doubt"),
+    [
+        (Reply(403), MARK, False),
+        (Reply(429, b"", {"Retry-After": "9999"}), MARK, False),
+        (DROP, MARK, True),
+        (Reply(500), WRITE, True),
+        (Garbage(b"<html>"), MARK, True),
+        (Reply(404), READ, False),
+        (DROP, READ, False),
+    ],
+    ids=str,
+)
+def test_what_may_have_been_executed_is_in_doubt(step: Any, effect: Effect, in_doubt: bool) -> None:
+    """What changes something and was not refused; a request after it leaves the doubt as it is."""
+
+    async def main() -> None:
+        sandbox = Sandbox(packs=1, rules=[on("any", times=1).do(step)])
+        count = RequestCount()
+        async with session_of(sandbox, retry=Retry(attempts=1)) as session:
+            with pytest.raises(errors.MessagesError):
+                await session.execute(call(effect, refuse_html), count)
+            assert count == RequestCount(1, in_doubt)
+            await session.execute(call(READ), count)
+            assert count == RequestCount(2, in_doubt)
 
     virtual_run(main())

@@ -12,17 +12,10 @@ from mlmessages import Retry, errors
 from mlmessages.http.pipeline import RequestCount
 from mlmessages.http.transport import MOST_BYTES
 from mlmessages.testing import Garbage, Gzip, Reply, Sandbox, on, virtual_run
-from policy.pipelines import MARK, READ, WRITE, Effect, call, session_of
+from policy.pipelines import MARK, READ, WRITE, Effect, call, refuse_html, session_of
 from worlds import client_of, ids, lost
 
 UNREADABLE = [Garbage(b"<html>maintenance</html>"), Garbage(b""), Reply(200, b'{"status": "ok"}')]
-
-
-def refuse_html(body: bytes) -> bytes:
-    """A reader that takes everything but HTML and nothing."""
-    if body.startswith(b"<") or not body:
-        raise errors.DecodeError("not JSON")
-    return body
 
 
 @case("K4")
