@@ -311,8 +311,7 @@ def _unreached(error: aiohttp.ClientConnectorError) -> NotSent:
         )
         why, final = f"its certificate {wrong}", True
     elif isinstance(cause, ssl.SSLError):
-        final = not isinstance(cause, (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # else it was cut off on the way
-        why = f"no TLS connection ({cause.reason or 'failed'})"
+        why, final = f"no TLS connection ({cause.reason or 'failed'})", True
         hint = "Is the base URL right, and does a server that speaks TLS listen on this port?"
     elif isinstance(error, aiohttp.ClientProxyConnectionError):
         why = f"the proxy: {_why_unreached(error.os_error)}"

@@ -188,8 +188,9 @@ async def test_a_proxy_that_refuses_is_told_as_that(status: int, hint: str | Non
 
 @case("L5")
 @within(5)
-async def test_a_proxy_that_is_not_there_is_told_as_that() -> None:
-    """What is refused is the connection to the proxy, not to the server."""
+async def test_a_proxy_that_is_not_there_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused is the connection to the proxy, not to the server; the environment's proxy is not spoken of."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     port = closed_port()
     proxy = f"http://user:hunter2@127.0.0.1:{port}"
     async with client_at("https://mlmessages.invalid", proxy=proxy, retry=Retry(attempts=1)) as client:
