@@ -20,7 +20,8 @@ import pytest
 from cases import case
 from journal.stores import SEAT, SELLER, entry, whole
 from mlmessages.errors import Forbidden, JournalError, load
-from mlmessages.journal.sqlite import SqliteStore, contents, is_network_share, retry_parked
+from mlmessages.journal.sqlite import SqliteStore, contents, retry_parked
+from mlmessages.journal.sqlite.file import is_network_share
 from mlmessages.journal.store import DONE, ISSUED, OPEN, PARKED
 from mlmessages.testing import DROP, EXECUTE, Sandbox, on
 from worlds import client_of, on_virtual_clock

@@ -33,7 +33,8 @@ TARGETS: dict[str, list[str]] = {
     "inbox/drain.py": _INBOX,
     "inbox/dispatcher.py": [*_SERVICE, *_INBOX],
     "inbox/notified.py": _SERVICE,
-    "journal/sqlite.py": [*_JOURNAL, *_INBOX],
+    "journal/sqlite/store.py": [*_JOURNAL, *_INBOX],
+    "journal/sqlite/file.py": [*_JOURNAL, *_INBOX],
     "journal/engine.py": [*_JOURNAL, *_INBOX],
     "journal/journal.py": [*_JOURNAL, *_INBOX],
 }

@@ -275,7 +275,7 @@ def test_parked_checks_are_forgotten_in_the_end(store: Store, seat: Seat, clock:
 @case("K28")
 def test_unknown_notified_messages_are_bounded(store: Store, seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the bound a new one is refused; what was looked for in vain gives way; what is known needs no room."""
-    for module in ("journal.store", "journal.sqlite", "journal.memory", "postgres.store"):
+    for module in ("journal.store", "journal.sqlite.store", "journal.memory", "postgres.store"):
         monkeypatch.setattr(f"mlmessages.{module}.MOST_CHECKS", 200)
     assert stores.MOST_CHECKS == 200
     with whole(store, seat):
