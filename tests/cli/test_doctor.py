@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,19 @@ from cli.conftest import TOKEN, Serve, run
 from mlmessages.auth.store import FileTokenStore
 from mlmessages.cli.doctor import local
 from mlmessages.models import Token
-from mlmessages.testing import Behaviour, Pack, RateWindow, Reply, Sandbox, Server, on, serve_in_thread
+from mlmessages.testing import (
+    DROP,
+    Behaviour,
+    Message,
+    Pack,
+    RateWindow,
+    Reply,
+    Rule,
+    Sandbox,
+    Server,
+    on,
+    serve_in_thread,
+)
 from needs import needs
 
 PACKS = [Pack("11", messages=6, unread=3), Pack("12", messages=1)]
@@ -302,6 +315,79 @@ def test_file_systems_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @case("R1")
+@pytest.mark.parametrize(
+    ("env", "check", "said"),
+    [
+        ({"MLMESSAGES_TOKEN": ""}, "token", "There is no access token"),
+        ({"MLMESSAGES_TOKEN": "", "MLMESSAGES_TOKEN_FILE": "missing"}, "token file", "does not exist"),
+        ({"MLMESSAGES_SELLER_ID": "me"}, "settings", "seller_id must be"),
+        ({"MLMESSAGES_BASE_URL": "http://example.com"}, "settings", "base_url must be"),
+        ({"MLMESSAGES_PROXY": "socks5://u:canary@x"}, "settings", "proxy must be"),
+    ],
+    ids=["token", "file", "seller", "url", "proxy"],
+)
+def test_settings_that_cannot_be_used_are_bad(
+    serve: Serve, env: dict[str, str], check: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A doctor says what is wrong with them, in the table, and sends nothing."""
+    monkeypatch.chdir(tmp_path)
+    server = serve(PACKS)
+    result = run("doctor", "--json", server=server, **env)
+    assert result.exit_code == 1
+    found = [
+        each for each in json.loads(result.stdout)["checks"] if each["check"] == check and each["verdict"] == "bad"
+    ]
+    assert said in found[0]["found"]
+    assert found[0]["next"]
+    assert "canary" not in result.output
+    assert not server.sandbox.log
+
+
+@case("R1")
+@needs("modes")
+def test_a_token_file_that_others_may_read_is_bad(serve: Serve, tmp_path: Path):
+    """That of `mlmessages auth` is refused, and the doctor says why."""
+    save(tmp_path / "tokens")
+    (tmp_path / "tokens").chmod(0o644)
+    env = {"MLMESSAGES_TOKEN": "", "MLMESSAGES_TOKEN_FILE": str(tmp_path / "tokens"), **APPLICATION}
+    found = visit(serve(PACKS), **env)
+    assert (found.code, found.verdicts["token file"]) == (1, "bad")
+
+
+@case("R1")
+@pytest.mark.parametrize(
+    ("modes", "kind", "said"),
+    [(False, None, "Windows has no mode 0600"), (True, "vfat", "vfat, keeps no modes"), (True, "nfs4", "nfs4")],
+    ids=["windows", "vfat", "nfs"],
+)
+def test_where_modes_mean_nothing_it_is_said(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, modes: bool, kind: str | None, said: str
+):
+    """What protects a file with tokens there."""
+    monkeypatch.setattr(local, "_HAS_MODES", modes)
+    monkeypatch.setattr(local, "file_system", lambda path: kind)
+    save(tmp_path / "tokens")
+    env = {"MLMESSAGES_TOKEN": "", "MLMESSAGES_TOKEN_FILE": str(tmp_path / "tokens"), **APPLICATION}
+    found = visit(serve(PACKS), **env)
+    assert (found.code, said in found.found["token file"]) == (0, True)
+
+
+@case("R1")
+def test_a_folder_that_cannot_be_written_to_is_bad(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The journal needs more than its own file."""
+    monkeypatch.setattr(local.os, "access", lambda *_: False)
+    assert visit(serve(PACKS), "--journal", str(tmp_path / "j.db")).verdicts["journal"] == "bad"
+
+
+@case("R1")
+def test_the_file_system_is_that_of_the_longest_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As Linux lists them; other systems do not say."""
+    assert (local.file_system(tmp_path) is not None) == (sys.platform == "linux")
+    monkeypatch.setattr(local.sys, "platform", "darwin")
+    assert local.file_system(tmp_path) is None
+
+
+@case("R1")
 def test_it_is_a_table(serve: Serve):
     """A line a check, with a verdict and the next step; how many requests it was on stderr."""
     result = run("doctor", server=serve(PACKS))
@@ -364,6 +450,53 @@ def test_what_one_conversation_cannot_tell_is_not_told(serve: Serve):
         "not told" in found[key]
         for key in ("mark_scope", "mark_as_read_false", "limit_above_50", "order", "listing_lag")
     )
+
+
+@case("R2")
+@pytest.mark.parametrize(
+    ("rule", "question", "answer"),
+    [
+        (on("probe").do(Reply(404)), "mark_scope", "not told: no count"),
+        (on("probe").do(Reply(404)), "mark_as_read_false", "not told: no count"),
+        (on("peek", nth=2).do(Reply(400)), "limit_above_50", "refused: 400"),
+        (on("peek", nth=3).do(Reply(400)), "offset_at_the_end", "400"),
+        (on("mark").do(Reply(500)), "mark_scope", "not told: 500"),
+        (on("listing", nth=4).do(Reply(429)), "listing_lag", "not told: the listing was refused"),
+        (on("listing", nth=3).do(Reply(429)), "listing_lag", "not told: it was not listed before"),
+        (on("mark").do(DROP), "mark_scope", "not told: AnswerLost"),
+    ],
+    ids=range(8),
+)
+def test_what_the_server_refuses_is_not_told(serve: Serve, rule: Rule, question: str, answer: str):
+    """One refusal ends nothing: the other questions are answered."""
+    server = serve([Pack("11", messages=120, unread=60), Pack("12")], rules=[rule])
+    found = probe(server)
+    assert answer in found[question]
+    assert found["order"] == "newest first (50 dates)"
+
+
+@case("R2")
+def test_a_listing_that_never_catches_up(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    """The looks end; hidden messages are such a case."""
+    monkeypatch.setattr("mlmessages.cli.doctor.probe._POLLS", (0.0, 0.01))
+    server = serve([Pack("11", messages=6, unread=3), Pack("12")], behaviour=Behaviour(lag=3600.0))
+    assert "more than" in probe(server)["listing_lag"]
+    hidden = [Message("Test"), Message("Test", hidden=True), Message("Test")]
+    assert "1 still count as unread" in probe(serve([Pack("11", messages=hidden)]))["listing_lag"]
+
+
+@case("R2")
+def test_dates_that_go_up_and_down_are_mixed(serve: Serve):
+    """And those that are all the same tell nothing."""
+
+    def pack(*moments: str) -> Pack:
+        rows = [
+            Message("Test", overrides={"message_date": {"created": f"2026-03-02T{moment}:00Z"}}) for moment in moments
+        ]
+        return Pack("11", messages=rows)
+
+    assert probe(serve([pack("10:00", "12:00", "11:00")]))["order"] == "mixed (3 dates)"
+    assert "not told" in probe(serve([pack("10:00", "10:00")]))["order"]
 
 
 @case("R2")

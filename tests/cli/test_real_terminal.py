@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cases import case
 from cli.conftest import PROGRAM, TOKEN, Serve, environment, settings_for
-from mlmessages.testing import DROP, EXECUTE, on
+from mlmessages.testing import DROP, EXECUTE, Pack, on
 from needs import needs
 
 # In a process of its own, because forking this one, which has threads, is deprecated. What comes on stdin is typed.
@@ -160,3 +161,17 @@ def test_ctrl_c_ends_a_wait_for_a_retry():
     terminal.type(b"\x03")
     assert terminal.end() == 130
     assert "Interrupted." in terminal.seen
+
+
+@case("R2")
+@needs("terminal", "signals")
+@pytest.mark.parametrize(("answer", "marks"), [(b"n\n", False), (b"y\n", True)], ids=["no", "yes"])
+def test_a_probe_asks_before_it_marks(serve: Serve, answer: bytes, marks: bool):
+    """No is no: nothing is sent."""
+    server = serve([Pack("11", messages=3)])
+    terminal = Terminal("doctor", "--probe", "11", **settings_for(server))
+    terminal.wait_for("Go on?")
+    terminal.type(answer)
+    assert terminal.end() == 0
+    assert bool(server.sandbox.marked_ids()) is marks
+    assert bool(server.sandbox.log) is marks

@@ -49,11 +49,13 @@ def doctor(settings: Settings, *, journal: Path | None, pack: str | None, yes: b
     from ..doctor import local
 
     checked = _checked_pack(pack) if pack is not None else None
-    if checked is not None and not yes:
-        _ask()
-    source = settings.source()
-    looking = _Looking(settings, source, list(local.checks(settings, journal)))
-    run(looking.run(local.token_owner(settings), checked))
+    if checked is not None and not yes and not _agreed():
+        note("Nothing was sent.")
+        return
+    looking = _Looking(settings, list(local.checks(settings, journal)))
+    source = looking.source()
+    if source is not None:
+        run(looking.run(source, local.token_owner(settings), checked))
     checks, findings, requests = looking.checks, looking.findings, looking.requests
     if as_json:
         json_lines.write(
@@ -81,41 +83,49 @@ def _checked_pack(pack: str) -> str:
         raise click.UsageError(str(error)) from None
 
 
-def _ask() -> None:
+def _agreed() -> bool:
     if not sys.stdin.isatty():
         raise click.UsageError("--probe marks the conversation as read: add --yes")
-    click.confirm("The conversation will be marked as read, which cannot be undone. Go on?", abort=True, err=True)
+    return click.confirm("The conversation will be marked as read, which cannot be undone. Go on?", err=True)
 
 
 class _Looking:
     """A visit: what was found so far, and how many requests it took."""
 
-    def __init__(self, settings: Settings, source: TokenSource, checks: list[Check]) -> None:
+    def __init__(self, settings: Settings, checks: list[Check]) -> None:
         self.checks = checks
         self.findings: Findings | None = None
         self.requests = 0
         self._settings = settings
-        self._source = source
 
-    async def run(self, owner: str | None, pack: str | None) -> None:
-        from ...api.arguments import check_id
+    def source(self) -> TokenSource | None:
+        """Return where the token comes from; None, with a check that says why, where there is no usable one."""
+        from ...api.arguments import check_base_url, check_id, check_proxy_url
+        from ..doctor.check import bad
+
+        try:
+            check_id("seller_id", self._settings.seller_id)
+            check_base_url(self._settings.base_url)
+            if self._settings.proxy is not None:
+                check_proxy_url(self._settings.proxy)
+            return self._settings.source()
+        except ValueError as error:
+            self.checks.append(bad("settings", str(error), "correct it: see mlmessages doctor --help"))
+        except click.UsageError as error:
+            self.checks.append(bad("token", error.message, "mlmessages auth --help"))
+        return None
+
+    async def run(self, source: TokenSource, owner: str | None, pack: str | None) -> None:
         from ...api.endpoints import Endpoints, routes
         from ..doctor import remote
         from ..doctor.asker import asking
 
         settings = self._settings
-        try:
-            opened = asking(settings, self._source)
-            endpoints = Endpoints(routes(settings.api), check_id("seller_id", settings.seller_id))
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        async with opened as asker:
-            try:
-                self.checks.extend([check async for check in remote.checks(settings, asker, owner)])
-                if pack is not None:
-                    await self._probe(asker, endpoints, pack)
-            finally:
-                self.requests = asker.requests
+        async with asking(settings, source) as asker:
+            self.checks.extend([check async for check in remote.checks(settings, asker, owner)])
+            if pack is not None:
+                await self._probe(asker, Endpoints(routes(settings.api), settings.seller_id), pack)
+            self.requests = asker.requests
 
     async def _probe(self, asker: Asker, endpoints: Endpoints, pack: str) -> None:
         from ..doctor.check import bad

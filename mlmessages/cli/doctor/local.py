@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Of Linux's names. A lock or a write-ahead log is not safe on the first ones; the others keep no modes.
 _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
+_HAS_MODES: Final = os.name == "posix"
 _WITHOUT_MODES: Final = frozenset({"vfat", "exfat", "msdos", "ntfs", "ntfs3", "fuseblk", "vboxsf", "drvfs"})
 
 
@@ -109,7 +110,7 @@ def _access(name: str, file: Path, mode: int) -> Check:
     """Return who may read a file with secrets, and where it is."""
     kind = file_system(file)
     where = f" on {kind}" if kind else ""
-    if os.name != "posix":
+    if not _HAS_MODES:
         return look(name, "Windows has no mode 0600: the folder's access list decides", "keep it in your user's folder")
     if kind in _WITHOUT_MODES:
         return look(name, f"its file system, {kind}, keeps no modes", "put it on a file system that does")
