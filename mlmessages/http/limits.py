@@ -105,7 +105,6 @@ class MemoryWindow:
         self.in_flight += 1
 
     def give_back(self, _: Hashable, now: float, *, sent: bool, counted: bool) -> None:
-        """End a request."""
         self.in_flight -= 1
         if sent:
             heappush(self._returning, now + (1 if counted else 2) * self._period + CLOCK_STEP)
@@ -129,7 +128,6 @@ class FairQueue:
         self._held = False
 
     def __len__(self) -> int:
-        """How many wait."""
         return sum(map(len, self._waiting.values()))
 
     def try_acquire(self) -> bool:
@@ -207,7 +205,6 @@ class Brake:
         return math.inf if self.half_open and self._probe is not None else now
 
     def start(self, permit: Permit) -> None:
-        """Note that a request starts."""
         if self.half_open:
             permit.probe = True
             self._probe = permit

@@ -1,4 +1,4 @@
-"""Servers that are too slow, say too much or nonsense, or point elsewhere: a typed error, and nobody sees the token."""
+"""Servers that are too slow, say too much or nonsense, or point elsewhere: a typed error, and no one else gets the token."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ NONSENSE: dict[str, bytes] = {
 @pytest.mark.parametrize("data", NONSENSE.values(), ids=NONSENSE)
 @within(5)
 async def test_nonsense_is_no_answer(data: bytes) -> None:
-    """Nobody knows whether a mark was executed: a typed error after one marking request."""
+    """Whether a mark was executed cannot be known: a typed error after one marking request."""
     async with server(saying(data)) as wire, client_at(wire.base_url) as client:
         with pytest.raises((AnswerLost, DecodeError)):
             await client.page(PACK, mark_as_read=True)

@@ -26,7 +26,7 @@ FAR_AHEAD = datetime.datetime(2101, 1, 1, tzinfo=datetime.UTC)
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """A certificate authority that nobody but the tests knows."""
+    """A certificate authority that the tests alone know."""
     return trustme.CA()
 
 
@@ -70,7 +70,7 @@ def closed_port() -> int:
 @pytest.mark.parametrize("attempts", [1, 3])
 @within(5)
 async def test_a_refused_connection_is_not_sent(attempts: int, mark: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody listens: it was certainly not executed, so a marking request is repeated like a read; it says where."""
+    """No server listens: it was certainly not executed, so a marking request is repeated like a read; it says where."""
     port = closed_port()
     with caplog.at_level(logging.INFO, "mlmessages"):
         async with client_at(
@@ -86,7 +86,7 @@ async def test_a_refused_connection_is_not_sent(attempts: int, mark: bool, caplo
 
 @within(5)
 async def test_a_report_does_not_count_what_never_left(tmp_path: Path) -> None:
-    """Nobody listens: after three attempts the reports of a drain and of an inbox count no request and no listing."""
+    """No server listens: after three attempts the reports of a drain and of an inbox count no request and no listing."""
     async with client_at(f"http://127.0.0.1:{closed_port()}", retry=Retry(attempts=3, base=0.01)) as client:
         drain = client.drain()
         with pytest.raises(NotSent):

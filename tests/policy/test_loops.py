@@ -95,7 +95,7 @@ def test_run_that_ended_with_requests_in_flight_leaves_nothing_behind() -> None:
 
 
 def test_probe_in_flight_when_its_loop_ended_is_followed_by_another() -> None:
-    """A storm that outlasts a run does not wait for a probe that nobody has any more."""
+    """A storm that outlasts a run does not wait for the probe of the run before."""
     paused = Paused()
 
     async def first() -> None:

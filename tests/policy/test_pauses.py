@@ -15,7 +15,7 @@ from policy.traffic import LONGEST_PAUSE, Network, send_all
 
 @pytest.mark.parametrize("write", [False, True])
 def test_pause_holds_for_everyone(write: bool) -> None:
-    """After a 429 with Retry-After 7 nobody who shares the budget starts a request for 7 s, GET or not."""
+    """After a 429 with Retry-After 7 no client that shares the budget starts a request for 7 s, GET or not."""
 
     async def main() -> float:
         paused = Paused()
@@ -128,7 +128,7 @@ def test_one_probe_goes_first() -> None:
 
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 def test_probe_without_an_answer_is_followed_by_another(how: str) -> None:
-    """A probe that is given up on proves nothing: the next request is a probe again, and nobody is stuck."""
+    """A probe that is given up on proves nothing: the next request is a probe again, and no request is stuck."""
 
     async def main() -> list[float]:
         paused = Paused()
@@ -236,7 +236,7 @@ def test_each_long_pause_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_short_pause_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    """A pause of up to 5 s is nobody's business."""
+    """A pause of up to 5 s is not worth a warning."""
 
     async def main() -> None:
         await Paused().refuse(5)
