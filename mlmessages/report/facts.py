@@ -49,7 +49,7 @@ class Standing:
 class Facts:
     """What the lines of a file say, each message once: of one that comes again the last state counts.
 
-    `seller_id`: whose conversations they are; None: whoever the messages name (`sellers`).
+    `seller_id`: whose conversations they are; None: those that the messages name (`sellers`).
     """
 
     def __init__(self, seller_id: str | None = None) -> None:

@@ -53,7 +53,7 @@ def serve() -> Iterator[Serve]:
 
 
 def settings_for(server: Server) -> dict[str, str]:
-    """The environment of somebody who uses `server`."""
+    """The environment of a user of `server`."""
     return {
         "MLMESSAGES_BASE_URL": server.base_url,
         "MLMESSAGES_SELLER_ID": server.seller_id,

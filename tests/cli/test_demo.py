@@ -122,7 +122,7 @@ def test_the_check_passes_when_all_was_delivered_and_marked():
 
 
 def test_the_check_finds_what_was_marked_and_not_delivered():
-    """A message that the server shows as read and nobody was given is found, and so is the conversation."""
+    """A message that the server shows as read, and that was not handed over, is found, and so is the conversation."""
     sandbox = Sandbox(packs=2)
     first, second = sandbox.pack_ids()
     messages = read(sandbox, first, mark=True)

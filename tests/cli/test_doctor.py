@@ -109,7 +109,7 @@ def test_a_good_account_is_good(serve: Serve, name: str, api: str):
 
 @case("R1")
 def test_a_capped_listing_and_odd_rows_are_worth_a_look(serve: Serve):
-    """The exit code stays 0."""
+    """The exit code stays 0, and the next step is named."""
     capped = visit(serve(3, behaviour=Behaviour(cap=2, total=True)))
     assert (capped.code, capped.verdicts["unread"]) == (0, "look")
     assert "drain reads past it" in str(capped.next["unread"])

@@ -154,7 +154,7 @@ def test_another_kind_of_file_is_one_line(tmp_path: Path, make: Callable[[Path],
 
 
 def test_a_folder_is_misuse(tmp_path: Path):
-    """A folder is no journal."""
+    """A folder is no journal: one line, exit code 2."""
     result = run("journal", str(tmp_path))
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 

@@ -78,7 +78,7 @@ def test_an_open_conversation_says_how_long_a_reply_may_be(serve: Serve):
 
 
 def test_a_conversation_without_messages_is_no_error(serve: Serve):
-    """A sale nobody has written about says so."""
+    """A sale without messages says so."""
     server = serve([Pack(pack_id=7, messages=[])])
     assert shown(server).splitlines()[1:] == ["No messages."]
     assert shown(server, "--json") == ""

@@ -160,7 +160,7 @@ def test_words_of_a_hostile_server_stay_on_one_line(serve: Serve):
 
 
 def test_a_retry_is_told(serve: Serve):
-    """Whoever waits for a retry reads on stderr that there is one; the data are complete all the same."""
+    """A user who waits for a retry reads on stderr that there is one; the data are complete all the same."""
     result = run("unread", server=serve(1, rules=[on("listing", nth=1).do(Reply(503))]))
     assert result.exit_code == 0
     assert "retry 1" in result.stderr

@@ -57,7 +57,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(tmp_path: Path) -> Path:
-    """Where the page goes."""
+    """The path of the page."""
     return tmp_path / "r.html"
 
 
@@ -300,7 +300,7 @@ def test_an_older_report_is_replaced(source: Path, page: Path):
 
 @pytest.mark.parametrize("content", [b"a diary\n", b"<!DOCTYPE html>\n<html>", b"\n"])
 def test_any_other_file_is_left_alone(source: Path, page: Path, content: bytes):
-    """A page of somebody else too: misuse, and no byte changes."""
+    """The page of another program too: misuse, and no byte changes."""
     page.write_bytes(content)
     assert "is no report of mlmessages" in misused(report(source, page))
     assert page.read_bytes() == content
@@ -408,7 +408,7 @@ def test_standard_input_is_read(page: Path):
 
 
 def test_a_bad_line_on_standard_input_is_named(page: Path):
-    """By its number."""
+    """Misuse, with the number of the line."""
     result = subprocess.run(
         [*PROGRAM, "report", "-", "--out", str(page)],
         input=ONE + b"a diary\n",
@@ -422,7 +422,7 @@ def test_a_bad_line_on_standard_input_is_named(page: Path):
 
 
 def test_a_file_that_appears_meanwhile_is_left_alone(serve: Serve, page: Path):
-    """Reading may take minutes: what somebody put there in the meantime is not replaced."""
+    """Reading may take minutes: a file that was put there in the meantime is not replaced."""
     with started("report", "-", "--out", str(page), server=serve([]), stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(ONE)
@@ -457,7 +457,7 @@ def test_ctrl_c_ends_it_while_standard_input_is_silent(serve: Serve, page: Path,
 @needs("signals")
 @pytest.mark.parametrize("written", [b"", ONE])
 def test_ctrl_c_ends_it_while_a_pipe_is_silent(serve: Serve, page: Path, tmp_path: Path, written: bytes):
-    """A named pipe that nobody has opened yet, and one through which nothing more comes."""
+    """A named pipe that has no writer yet, and one through which nothing more comes."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with started("report", str(pipe), "--out", str(page), server=serve([])) as process:

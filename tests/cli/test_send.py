@@ -19,7 +19,7 @@ from service.programs import until
 
 
 def bodies(server: Server) -> list[object]:
-    """What was posted."""
+    """Return the bodies that were posted."""
     return [entry.body for entry in server.sandbox.log if entry.method == "POST"]
 
 
@@ -103,7 +103,7 @@ def test_a_code_page_is_no_text(serve: Serve):
 def test_ctrl_c_says_whether_it_may_have_been_sent(
     serve: Serve, tmp_path: Path, kind: Literal["send", "upload"], said: str
 ):
-    """While the message is under way nobody knows; while a file is, nothing has left that a buyer sees."""
+    """While the message is under way it is not known; while a file is, nothing has left that a buyer sees."""
     server = serve([Pack(pack_id=7)], rules=[on(kind).do(HANG)])
     (tmp_path / "a.pdf").write_bytes(b"x")
     with started(
@@ -137,7 +137,7 @@ def test_files_and_a_recipient(serve: Serve, tmp_path: Path):
 
 
 def test_a_rejection_by_moderation_is_a_failure(serve: Serve):
-    """Exit code 1 and why: nobody receives the message, which a 2xx does not show."""
+    """Exit code 1 and why: the message reaches no buyer, which a 2xx does not show."""
     result = run("send", "7", "see bit.ly/x", server=serve([Pack(pack_id=7)]))
     assert result.exit_code == 1
     assert "it does not reach the buyer: moderation rejected it (link short url)" in result.stderr
@@ -145,7 +145,7 @@ def test_a_rejection_by_moderation_is_a_failure(serve: Serve):
 
 
 def test_a_lost_answer_is_looked_for(serve: Serve):
-    """Executed: done. Not executed: exit code 1, and it says that nobody knows."""
+    """Executed: done. Not executed: exit code 1, and it says that it is not known."""
     server = serve([Pack(pack_id=7)], rules=[on("send", nth=1).do(EXECUTE, DROP), on("send", nth=2).do(DROP)])
     assert run("send", "7", "Hola", server=server).exit_code == 0
     result = run("send", "7", "Hola", server=server)

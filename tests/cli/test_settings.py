@@ -86,7 +86,7 @@ def test_a_token_with_blanks_is_misuse_and_stays_secret(server: Server):
 
 
 def test_without_a_token_and_without_a_terminal_it_says_what_to_set(server: Server):
-    """In a pipe nobody is asked: exit code 2, and the names of both variables."""
+    """In a pipe there is no question: exit code 2, and the names of both variables."""
     seller = {"MLMESSAGES_SELLER_ID": server.seller_id, "MLMESSAGES_BASE_URL": server.base_url}
     result = piped("unread", **seller)
     assert (result.returncode, result.stdout) == (2, b"")
@@ -105,7 +105,7 @@ def test_a_token_that_powershell_wrote_is_read(server: Server, tmp_path: Path, e
 
 @case("K36")
 def test_a_token_file_that_is_no_text_is_refused_with_the_reason(server: Server, tmp_path: Path):
-    """Not a byte of it is shown."""
+    """Misuse, and not a byte of it is shown."""
     file = tmp_path / "token"
     file.write_bytes(TOKEN.encode() + b"\xe9")
     code, said = unread_with(server, token=None, MLMESSAGES_TOKEN_FILE=str(file))

@@ -66,7 +66,7 @@ def test_what_is_no_proxy_is_refused(proxy: object) -> None:
 
 @case("R5")
 async def test_a_lent_session_has_a_proxy_of_its_own() -> None:
-    """Both is misuse: nobody could say which of them holds."""
+    """Both is misuse: it would not be clear which of them holds."""
     async with aiohttp.ClientSession() as session:
         with pytest.raises(ValueError, match="session"):
             MessagesClient("token", seller_id=1, session=session, proxy="http://proxy:3128")

@@ -76,7 +76,7 @@ def test_what_moderation_refused_did_not_arrive(changes: dict[str, Any], arrived
     ],
 )
 def test_a_message_has_a_date_if_it_says_when_it_was_written(dates: dict[str, Any] | None, dated: bool):
-    """Created, received or available; when it was read says nothing, and neither does a year in which nobody sold."""
+    """Created, received or available; when it was read says nothing, and neither does a year before the first sale."""
     facts = facts_of([fetched("11", message("a", message_date=dates))])
     assert (facts.messages["a"].at == 1772452800.0) is dated
     assert (facts.messages["a"].at is None) is not dated

@@ -136,8 +136,8 @@ def test_a_wait_falls_into_the_bar_that_begins_with_it(seconds: float, name: str
 # -- days --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_day_counts_its_messages_and_the_conversations_in_which_somebody_wrote():
-    """Two sides apart; a conversation of two days counts on both; a day on which nobody wrote is there too."""
+def test_a_day_counts_its_messages_and_the_conversations_written_in():
+    """Two sides apart; a conversation of two days counts on both; a day without a message is there too."""
     found = figures_of(
         fetched("11", message("a"), message("b", SELLER, 60), message("c", BUYER, 3 * 1440)),
         fetched("12", message("d", BUYER, 5)),
@@ -218,7 +218,7 @@ def test_messages_without_a_date_are_counted_and_said():
 
 
 def test_who_waits_longest_comes_first_with_what_is_known_of_the_conversation():
-    """Oldest first; whether one can reply, why not, or that nobody knows."""
+    """Oldest first; whether one can reply, why not, or that it is not known."""
     found = figures_of(
         fetched("13", message("c", minutes=9)),
         fetched("11", message("a", minutes=3, message_attachments=[{"filename": "x"}]), blocked="blocked_by_refund"),
@@ -242,7 +242,7 @@ def test_only_so_many_are_listed_and_all_are_counted():
     assert found.waiting[0].pack_id == str(1000 + MOST_LISTED + 6)
 
 
-def test_nobody_has_waited_for_less_than_nothing():
+def test_no_wait_is_negative():
     """Where a message is younger than the moment of the report, that moment is the message's."""
     found = figures_of(fetched("11", message("a", minutes=50)), minutes=20)
     assert found.as_of == START + timedelta(minutes=50)

@@ -114,7 +114,7 @@ def test_a_long_text_is_cut_and_says_so():
 
 
 def test_a_message_without_text_says_what_it_has():
-    """Attachments, or nothing."""
+    """How many attachments, or that there is no text."""
     files = message("c", BUYER, 9, "", message_attachments=[{"filename": "a"}, {"filename": "b"}])
     assert seen(figures_of(fetched("11", files))).cells[-1] == "2 attachments, no text"
     assert seen(a_conversation("")).cells[-1] == "no text"
@@ -233,7 +233,7 @@ def test_the_rest_of_a_long_list_is_counted():
 
 
 def test_without_a_status_the_page_says_so():
-    """The lines of `fetch --messages` do not tell who is blocked: that is not the same as nobody."""
+    """The lines of `fetch --messages` do not tell who is blocked: that is not the same as none."""
     without = seen(figures_of(*by_message("11", message("a"))))
     assert "The file does not say whether the seller can write" in words(without.text)
     assert (without.by_id["blocked"], without.cells[-2]) == ("–", "not known")

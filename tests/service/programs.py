@@ -22,7 +22,7 @@ APPEND = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
 
 
 def environment(server: Server, **more: str) -> dict[str, str]:
-    """This process's environment with the settings of somebody who uses `server`, and `more`."""
+    """This process's environment with the settings of a user of `server`, and `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLMESSAGES_")}
     settings = {
         "MLMESSAGES_BASE_URL": server.base_url,

@@ -169,7 +169,7 @@ def test_misuse_is_told_in_a_line(
 
 @case("R10")
 def test_plain_http_to_another_machine_has_to_be_asked_for(server: Server, tmp_path: Path) -> None:
-    """A private network may be safe, which nobody but its owner knows."""
+    """A private network may be safe, which only its owner knows."""
     args = ["serve", "--journal", str(tmp_path / "j.db"), "--forward", "http://192.0.2.1:8000/x"]
     env = {**environment(server), "MLMESSAGES_APP_ID": ""}
     refused = CliRunner().invoke(cli, args, env=env)

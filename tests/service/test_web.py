@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {"_id": "x", "topic": "marketplace_messages", "resource":
 
 
 class Endpoint:
-    """A server of the routes, and somebody who posts."""
+    """A server of the routes, and a client that posts."""
 
     def __init__(
         self, inbox: Inbox, routes: NotificationRoutes, session: aiohttp.ClientSession, root: str, path: Path

@@ -180,7 +180,7 @@ async def test_a_notification_at_a_wrong_path_is_told(tmp_path: Path, caplog: py
 
 @case("K29")
 async def test_a_trailing_slash_is_the_same_path(tmp_path: Path) -> None:
-    """Whoever enters the address with one gets their notifications."""
+    """An address that was entered with one gets its notifications."""
     async with serving(tmp_path) as served:
         assert await served.post(f"/notifications/{SECRET}/") == 200
         assert await served.post("/notifications/another-secret-of-30-chars/") == 404
