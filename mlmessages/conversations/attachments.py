@@ -201,7 +201,7 @@ class _Destination(PendingFile):
         await asyncio.to_thread(self._forget)
 
     async def write(self, chunk: bytes) -> None:
-        """Append `chunk`."""
+        """Append `chunk` to the file."""
         await asyncio.to_thread(self.file.write, chunk)
 
     def _forget(self) -> None:

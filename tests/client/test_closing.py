@@ -1,5 +1,5 @@
 """Closing a drain in the middle of a mark that takes several requests: what the mark showed is not lost. And what
-whoever iterates is told when the client is left.
+a consumer is told when the client is left.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ async def test_a_mark_that_waits_after_a_429_is_not_waited_for() -> None:
     assert sandbox.unread == 1
 
 
-# -- the client is left while somebody iterates ------------------------------------------------------------------------
+# -- the client is left while a consumer iterates ----------------------------------------------------------------------
 
 
 def opened(what: str, client: MessagesClient, sandbox: Sandbox) -> Drain | Fetch:
@@ -101,7 +101,7 @@ def opened(what: str, client: MessagesClient, sandbox: Sandbox) -> Drain | Fetch
 @pytest.mark.parametrize("begun", [False, True])
 @on_virtual_clock
 async def test_what_the_client_cut_off_has_not_come_to_its_end(what: str, begun: bool) -> None:
-    """Whoever goes on after the client was left is told so, every time: an `async for` does not look complete."""
+    """A consumer that goes on after the client was left is told so each time: an `async for` does not look complete."""
     sandbox = Sandbox(packs=5)
     async with client_of(sandbox) as client:
         found = opened(what, client, sandbox)

@@ -54,7 +54,7 @@ async def test_pages_that_are_already_read_are_not_marked() -> None:
 
 @on_virtual_clock
 async def test_what_came_since_the_last_look_is_shown() -> None:
-    """A message that arrives just before the mark is in `messages` and in `unread`: nobody has seen it before."""
+    """A message that arrives just before the mark is in `messages` and in `unread`: it was shown nowhere before."""
     sandbox = Sandbox([Pack(messages=2)])
     async with client_of(sandbox) as client:
         page = await client.page(FIRST)
@@ -68,7 +68,7 @@ async def test_what_came_since_the_last_look_is_shown() -> None:
 
 @on_virtual_clock
 async def test_what_comes_while_pages_are_marked_is_shown() -> None:
-    """An arrival between the marks of two pages is marked by nobody unseen."""
+    """An arrival between the marks of two pages is not marked unseen."""
     rules = [on("mark", nth=[2, 3]).do(Send(), EXECUTE)]
     sandbox = Sandbox([Pack(messages=[Message()] * 120)], behaviour=Behaviour(marks="page"), rules=rules)
     async with client_of(sandbox) as client:

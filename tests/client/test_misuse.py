@@ -204,7 +204,7 @@ async def test_leaving_closes_every_drain_also_where_one_of_them_raises() -> Non
 
 # -- what --------------------------------------------------------------------------------------------------------------
 
-WRONG_IDS = [
+WRONG_IDS: list[object] = [
     *("", "x", "1x", "-1", "1.0", " 1", "1 ", "1\n", "1\r\nHost: evil", "../../oauth/token", "1?x=", "1#"),
     *("1/sellers/2", "%31", "\uff11\uff12", "٣", "1" * 21, "0x1", "1e3", "1_0", "²"),
     *(None, True, False, 1.0, -1, 10**20, b"1", [1], {}),
@@ -283,7 +283,7 @@ async def test_a_role_is_buyer_or_seller(role: Any) -> None:
 
 @on_virtual_clock
 async def test_there_is_no_upper_bound_on_limit() -> None:
-    """Nobody knows it: a large one is sent as it is."""
+    """It is not known: a large one is sent as it is."""
     sandbox = Sandbox(packs=1)
     async with client_of(sandbox) as client:
         await client.page(FIRST, limit=100_000)

@@ -71,7 +71,7 @@ async def test_a_page_is_where_it_was_asked_to_be() -> None:
 
 @on_virtual_clock
 async def test_a_blocked_conversation_says_why() -> None:
-    """A page of a blocked pack is read like any other, and tells why nobody can write."""
+    """A page of a blocked pack is read like any other, and tells why one cannot write."""
     sandbox = Sandbox([Pack(status="blocked", substatus="blocked_by_buyer")])
     async with client_of(sandbox) as client:
         status = (await client.page(FIRST)).conversation

@@ -88,7 +88,7 @@ async def test_a_second_401_is_final() -> None:
 
 @on_virtual_clock
 async def test_a_plain_token_that_is_rejected_is_unauthorized() -> None:
-    """A `str` has nobody to renew it."""
+    """A `str` is not renewed."""
     sandbox = Sandbox(packs=1)
     sandbox.rotate_token("APP_USR-new")
     async with client_of(sandbox) as client:

@@ -551,6 +551,33 @@ def test_a_walk_that_contradicts_its_marking_answer_to_the_end_fails(name: str, 
 
 
 @case("K6")
+@pytest.mark.parametrize("counts", [(True, False), (False, True), (False, False)], ids=str)
+def test_marking_answers_and_pages_that_count_nothing_are_walked(counts: tuple[bool, bool]) -> None:
+    """Where some of them have no `total`, what was shown is expected, and a conversation that stands still is walked."""
+    ids, shown = old(12), []
+    walk = PageWalk(5)
+    for offset, counted in ((4, counts[0]), (8, counts[1])):
+        page = Replica(ids, ids, 0, counts=counted).page(5, offset)
+        walk.expect(page)
+        shown += [row.id for row in page.messages]
+    server = Replica(ids, ids, 0, counts=counts[1])
+    while not walk.done:
+        shown += [row.id for row in walk.take(server.page(5, walk.offset))]
+    assert sorted(shown) == sorted(ids)
+
+
+@case("K6")
+def test_a_page_that_counts_nothing_contradicts_nothing() -> None:
+    """A `total` on the first page and none on the next ones: walked on, and not asked for again."""
+    ids, walk, shown = old(12), PageWalk(5), []
+    while not walk.done:
+        server = Replica(ids, ids, 0, counts=walk.pages == 0)
+        shown += [row.id for row in walk.take(server.page(5, walk.offset))]
+        assert walk.wait == 0
+    assert shown == ids
+
+
+@case("K6")
 def test_what_the_marking_answers_of_single_pages_counted_is_expected_too() -> None:
     """Marked page by page, then walked: where a replica is behind in that walk, it is asked again, and else fails."""
     now, then = present(OLDEST)
@@ -611,6 +638,7 @@ def second_page(*ids: str, total: int | None, newest: bool = True) -> MessagePag
         (second_page("new", "newer", total=11), 9, False),
         (second_page("a", "b", total=9, newest=False), 9, False),
         (second_page("b", "a", total=8), 9, True),
+        (second_page("a", total=9), 9, False),
     ],
     ids=[
         "nothing new",
@@ -621,7 +649,7 @@ def second_page(*ids: str, total: int | None, newest: bool = True) -> MessagePag
         "no total then",
         "a burst",
     ]
-    + ["oldest first", "one hidden"],
+    + ["oldest first", "one hidden", "one row shows no order"],
 )
 def test_a_second_reading_goes_on_until_nothing_new_can_stand_behind(
     page: MessagePage, counted: int | None, enough: bool

@@ -194,7 +194,7 @@ async def _heal(
 
 
 async def _drain(rng: random.Random, inbox: Inbox, truth: Truth) -> None:
-    """Somebody who drains again and again, acknowledges most, and leaves at times."""
+    """A consumer who drains again and again, acknowledges most, and leaves at times."""
     with suppress(MessagesError, RuntimeError):
         while True:
             with suppress(MessagesError):

@@ -1,4 +1,4 @@
-"""A port that nobody listens at."""
+"""A port without a listener."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ async def test_characters_that_domestic_sites_refuse_are_named_here_too() -> Non
 @pytest.mark.parametrize("status", [403, 404])
 @on_virtual_clock
 async def test_a_conversation_that_cannot_be_read_yet_can_be_started(status: int) -> None:
-    """Some servers refuse to show a conversation that nobody has begun."""
+    """Some servers refuse to show a conversation without messages."""
     sandbox = limited(rules=[on("peek").do(Reply(status))])
     async with client_of(sandbox) as client:
         sent = await client.start_conversation(FIRST, "OTHER", text="Hola")

@@ -204,7 +204,7 @@ async def test_a_type_that_is_not_documented_can_be_sent_all_the_same(name: str)
 
 @on_virtual_clock
 async def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
-    """A missing file is a `FileNotFoundError`; a directory, or a pipe that nobody writes to, a `ValueError` at once."""
+    """A missing file is a `FileNotFoundError`; a directory, or a pipe without a writer, a `ValueError` at once."""
     sandbox = Sandbox(1)
     async with client_of(sandbox) as client:
         with pytest.raises(FileNotFoundError):
@@ -260,7 +260,7 @@ async def test_an_answer_without_an_id_is_told(body: object) -> None:
 
 
 class Shrinking(io.BytesIO):
-    """A file that somebody makes shorter while it is read."""
+    """A file that another program makes shorter while it is read."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.truncate(5)
@@ -374,7 +374,7 @@ async def test_what_exists_is_not_touched(kind: str, tmp_path: Path) -> None:
 
 @on_virtual_clock
 async def test_what_appears_meanwhile_is_not_touched_either(tmp_path: Path) -> None:
-    """Somebody takes the name while the file comes: `FileExistsError`, theirs stays, and nothing of ours is left."""
+    """Another program takes the name while the file comes: `FileExistsError`, theirs stays, and nothing of ours is left."""
     sandbox, file = with_file(rules=[on("download").do(Hold("gate"), EXECUTE)])
     async with client_of(sandbox) as client:
         task = asyncio.ensure_future(client.download(file, tmp_path / "a", site_id="MLM"))

@@ -1,4 +1,4 @@
-"""What somebody writes is in no error, traceback, log line or repr; nor is the token, on the new paths."""
+"""What a user writes is in no error, traceback, log line or repr; nor is the token, on the new paths."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ async def test_a_message_whose_answer_was_lost_is_found(api: str, steps: tuple[A
 @FAMILIES
 @on_virtual_clock
 async def test_a_message_that_is_not_found_may_or_may_not_have_been_sent(api: str, steps: tuple[Action, ...]) -> None:
-    """It was not executed, which nobody can know: `AnswerLost` says so, says what to do, and nothing was repeated."""
+    """It was not executed, which cannot be known: `AnswerLost` says so, says what to do, and nothing was repeated."""
     sandbox = Sandbox(1, rules=[on("send").do(*steps)])
     async with client_of(sandbox, api=api) as client:
         with pytest.raises(AnswerLost, match="may or may not have been sent") as lost:
@@ -351,7 +351,7 @@ async def test_a_message_that_is_visible_late_is_found() -> None:
 
 @on_virtual_clock
 async def test_where_the_conversation_could_not_be_read_before_nothing_is_adopted() -> None:
-    """What was there before is not known, so nobody can say what is new: `AnswerLost`, though it shows a "Hi"."""
+    """What was there before is not known, so what is new cannot be told: `AnswerLost`, though it shows a "Hi"."""
     rules = [on("peek", nth=1).do(Reply(404)), on("send").do(EXECUTE, DROP)]
     sandbox = Sandbox(1, rules=rules)
     async with client_of(sandbox) as client:

@@ -120,7 +120,7 @@ def test_who_writes_to_whom_is_checked(body: object, status: int, words: str) ->
 
 
 def test_the_buyer_of_an_agents_conversation_receives_nothing() -> None:
-    """Observed: a 2xx, and nobody gets it; to the agent it is delivered."""
+    """Observed: a 2xx, and it is not delivered; to the agent it is delivered."""
     sandbox = Sandbox([Pack(agent_id=3037204279)])
     assert asked(sandbox, "POST", SEND, BODY)[0] == 201
     assert len(sandbox.undelivered()) == 1

@@ -116,7 +116,7 @@ async def test_every_answer_that_was_seen(name: str, status: int) -> None:
 
 @on_virtual_clock
 async def test_the_newest_counterparty_message_names_the_recipient() -> None:
-    """Whoever wrote last on the other side gets the reply: the agent, once it has taken over."""
+    """The user who wrote last on the other side gets the reply: the agent, once it has taken over."""
     old = Message("buyer", overrides={"from": {"user_id": int(BUYER)}})
     sandbox = Sandbox([Pack(messages=[old, Message("agent"), seller_says()], agent_id=AGENT)])
     async with client_of(sandbox, api="domestic") as client:
@@ -187,7 +187,7 @@ async def test_a_truncated_page_of_an_agents_conversation_is_enough() -> None:
 )
 @on_virtual_clock
 async def test_without_a_counterparty_it_is_refused(pack: Pack) -> None:
-    """Nobody to reply to: a clear error that says what to do, and no POST."""
+    """There is no recipient: a clear error that says what to do, and no POST."""
     sandbox = Sandbox([pack])
     async with client_of(sandbox, api="domestic") as client:
         with pytest.raises(BadRequest, match="a reply has no recipient") as refused:
@@ -209,7 +209,7 @@ async def test_a_named_recipient_is_taken() -> None:
 
 @on_virtual_clock
 async def test_where_the_server_addresses_a_wrong_recipient_is_noticed() -> None:
-    """Global Selling's requests name nobody: `to` is compared with who is in the conversation, and not sent."""
+    """Global Selling's requests name no recipient: `to` is compared with who is in the conversation, and not sent."""
     sandbox = Sandbox(1)
     async with client_of(sandbox) as client:
         await client.send(FIRST, "Hi", to=BUYER)
@@ -220,7 +220,7 @@ async def test_where_the_server_addresses_a_wrong_recipient_is_noticed() -> None
 
 @on_virtual_clock
 async def test_a_conversation_that_cannot_be_read_can_be_written_in_if_it_is_known_to_whom() -> None:
-    """Some servers answer 404 to a conversation that nobody has begun: with `to` the message goes out, else the 404 is
+    """Some servers answer 404 to a conversation without messages: with `to` the message goes out, else the 404 is
     raised.
     """
     refusal = on("peek").do(Reply(404, payload("error_404_order")))

@@ -53,13 +53,14 @@ async def test_25_mb_go_up_in_8_mb_of_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.pdf"
     with path.open("wb") as file:
         file.truncate(MOST)
-    seen = {"head": b"", "bytes": 0}
+    head, size = b"", 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen["head"] = head = await reader.readuntil(b"\r\n\r\n")
+        nonlocal head, size
+        head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        while seen["bytes"] < length:
-            seen["bytes"] += len(await reader.read(MB // 4))
+        while size < length:
+            size += len(await reader.read(MB // 4))
         writer.write(b'HTTP/1.1 201 Created\r\nContent-Length: 13\r\n\r\n{"id": "a.b"}')
         await writer.drain()
         writer.close()
@@ -68,8 +69,8 @@ async def test_25_mb_go_up_in_8_mb_of_memory(tmp_path: Path) -> None:
     async with listener, client_of(base_url) as client:
         with memory_below(8 * MB):
             assert await client.upload(path, site_id="MLM") == "a.b"
-    assert MOST < seen["bytes"] < MOST + 1000
-    assert b"transfer-encoding" not in seen["head"].lower()
+    assert MOST < size < MOST + 1000
+    assert b"transfer-encoding" not in head.lower()
 
 
 @within(30)
