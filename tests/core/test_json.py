@@ -169,6 +169,15 @@ def test_no_number_becomes_infinity(number: bytes, parser: str) -> None:
     assert parse_json(dump_json(value)) == value
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")], ids=str)
+def test_what_is_no_number_is_never_written_as_one(number: float, parser: str) -> None:
+    """Infinity is null or a `ValueError`: it would be JSON that cannot be read again."""
+    try:
+        assert dump_json([number]) == b"[null]"
+    except ValueError as error:
+        assert str(error) == "it cannot be written as JSON"
+
+
 @given(anything)
 def test_any_value_that_was_read_is_written_the_same_with_and_without_orjson(value: object) -> None:
     """Whatever was read is read again from what was written, with either parser at either end."""

@@ -69,7 +69,8 @@ SPELLINGS = {
     "every character as HTML spells it": "".join(f"&#{ord(char)};" for char in TOKEN),
     "every character as HTML spells it in hexadecimals": "".join(f"&#x{ord(char):x};" for char in TOKEN),
     "its hyphens as HTML names them": TOKEN.replace("-", "&hyphen;").replace("_", "&lowbar;"),
-    "with tags in it": TOKEN[:35] + "<wbr/>" + TOKEN[35:],
+    "with tags in it": "<wbr/>".join(TOKEN[i : i + 10] for i in range(0, len(TOKEN), 10)),
+    "with soft hyphens in it": "&shy;".join(TOKEN[i : i + 10] for i in range(0, len(TOKEN), 10)),
     "as JSON spells it, percent-encoded": percent("".join(f"\\u{ord(char):04x}" for char in TOKEN)),
 }
 

@@ -379,7 +379,10 @@ SPELLINGS: list[tuple[str, dict[str, Any], Any]] = [
 @pytest.mark.parametrize(("name", "raw", "expected"), SPELLINGS, ids=lambda value: json.dumps(value, default=str)[:70])
 def test_one_value_whatever_the_spelling(name: str, raw: dict[str, Any], expected: Any) -> None:
     """Each documented or observed spelling of a field gives the same value, without a problem."""
-    for one in (message({"id": "a", **raw}), message_page(dump({"messages": [{"id": "a", **raw}]}), "1").messages[0]):
+    usual = documented_message() | raw  # with all other keys, or with none of them
+    usual = usual if raw else {key: value for key, value in usual.items() if key != "message_resources"}
+    rows = [message({"id": "a", **raw}), message(usual), *message_page(dump({"messages": [usual]}), "1").messages]
+    for one in rows:
         assert getattr(one, name) == expected
         assert one.problems == ()
         if isinstance(expected, datetime):
@@ -530,7 +533,14 @@ def test_what_one_message_says_is_never_taken_for_another() -> None:
         [],
     ] * 3
     page = message_page(
-        dump({"messages": [{"id": f"m{i}", "message_resources": r} for i, r in enumerate(spelled_out)]}), "1"
+        dump(
+            {
+                "messages": [
+                    documented_message() | {"id": f"m{i}", "message_resources": r} for i, r in enumerate(spelled_out)
+                ]
+            }
+        ),
+        "1",
     )
     for row, raw in zip(page.messages, spelled_out, strict=True):
         texts = [(item.get("id"), item.get("name")) for item in raw if item]
