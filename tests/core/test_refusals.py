@@ -173,7 +173,11 @@ def test_a_blocked_application_is_told_from_a_token_that_has_expired() -> None:
     assert (cured_by_new_token(blocked), cured_by_new_token(expired)) == (False, True)
     assert "blocked the application" in (blocked.hint or "")
     assert "get a new one" in (expired.hint or "")
-    for said in ({"message": "unauthorized_scopes"}, {"code": "UNAUTHORIZED_SCOPES", "message": "no access"}):
+    for said in (
+        {"message": "unauthorized_scopes"},
+        {"code": "UNAUTHORIZED_SCOPES", "message": "no access"},
+        {"error": "unauthorized", "message": "unauthorized_scopes"},
+    ):
         spelled = refusal(401, dump(said))
         assert isinstance(spelled, Unauthorized)
         assert not cured_by_new_token(spelled)
