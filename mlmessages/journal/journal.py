@@ -16,13 +16,13 @@ _PURGE_EVERY: Final = 1000  # acknowledged bodies are overwritten in the engine'
 
 
 class Place(Protocol):
-    """Where a journal is kept."""
+    """Where the journal of one seller is kept."""
 
     async def enter(self) -> tuple[Engine, Seat]:
         """Take the seller's seat; return the engine to write with. Raises `JournalError` if another holds it."""
 
     async def leave(self) -> None:
-        """Give the seat back."""
+        """Give the seat back to other processes."""
 
     def check(self) -> None:
         """Raise `LeaseLost` if the seat may be another's by now."""
@@ -44,7 +44,7 @@ class SqlitePlace:
         return self._engine, self._seat
 
     async def leave(self) -> None:
-        """Close the file."""
+        """Close the file, and free its lock."""
         await self._engine.close()
 
     def check(self) -> None:
@@ -232,7 +232,7 @@ class Journal:
         return await engine.ask(lambda store: work(store, seat))
 
     async def _tell(self, work: Callable[[Store, Seat, bool], T], *, size: int = 0) -> T:
-        """Write a fact: true whoever says it, and no harm if it is said twice."""
+        """Write a fact: true from any process, and no harm if it is said twice."""
         engine, seat = self._opened()
         return await engine.write(seat, lambda store, held: work(store, seat, held), decision=False, size=size)
 

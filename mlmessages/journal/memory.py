@@ -5,14 +5,13 @@ It follows the protocol alone, as a second witness beside the stores on disks. T
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
 from ..errors import JournalError
+from .memory_tables import NEVER, BodyRow, CheckRow, FailedRow, Memory, PackRow, SeatRow, SellerRows, WorkerRow
 from .store import (
     DONE,
     ISSUED,
@@ -31,88 +30,9 @@ from .store import (
     TooManyChecks,
 )
 
+__all__ = ["Memory", "MemoryStore"]
+
 V = TypeVar("V")
-_NEVER: Final = float("-inf")
-
-
-@frozen
-class _Pack:
-    state: str = DONE
-    count: int = 0
-    resource: str | None = None
-    listed_at: float | None = None
-    not_before: float = _NEVER
-    again: float | None = None
-    attempts: int = 0
-    outcome_unknown: bool = False
-    error: str | None = None
-    status: bytes | None = None
-
-
-@frozen
-class _Body:
-    seq: int
-    pack_id: str
-    entry: StoredMessage
-
-
-@frozen
-class _Check:
-    tries: int
-    not_before: float
-    parked: bool
-
-
-@frozen
-class _Failed:
-    tries: int
-    not_before: float
-    error: str
-
-
-@frozen
-class _Seat:
-    epoch: int = 0
-    worker: str | None = None
-    rings: int = 0
-    listed_at: float = _NEVER
-    stopped_until: float = _NEVER
-    stopped: str | None = None
-    stops: int = 0
-
-
-@frozen
-class _Worker:
-    name: str
-    until: float
-    shares: bool = False
-
-
-@define(eq=False)
-class _Seller:
-    """What is kept of one seller."""
-
-    no: int
-    seat: dict[str, _Seat]  # its one value is under ""
-    packs: dict[str, _Pack] = field(factory=dict)
-    known: dict[str, bool] = field(factory=dict)
-    bodies: dict[str, _Body] = field(factory=dict)
-    checks: dict[str, _Check] = field(factory=dict)
-    failed: dict[str, _Failed] = field(factory=dict)
-    dead: dict[str, str] = field(factory=dict)
-    once: dict[str, bool] = field(factory=dict)
-
-
-class Memory:
-    """What several `MemoryStore`s share: one transaction at a time. `clock`: seconds, of whatever origin."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock: Final = clock
-        self.sellers: Final[dict[str, _Seller]] = {}
-        self.workers: Final[dict[str, _Worker]] = {}
-        self.duties: Final[dict[str, float]] = {}
-        self.lock: Final = threading.RLock()
-        self.seq = self.last_no = 0
 
 
 class MemoryStore:
@@ -158,7 +78,7 @@ class MemoryStore:
             return JournalError(f"the journal cannot be written: {error.strerror}")
         return None
 
-    def _seller(self, seat: Seat) -> _Seller:
+    def _seller(self, seat: Seat) -> SellerRows:
         return self._memory.sellers[seat.seller_id]
 
     def _put(self, table: dict[str, V], key: str, value: V) -> None:
@@ -183,7 +103,7 @@ class MemoryStore:
             self._put(packs, pack_id, evolve(packs[pack_id], **changes))
 
     def _moment(self, wait: float) -> float:
-        return self._memory.clock() + wait if wait else _NEVER
+        return self._memory.clock() + wait if wait else NEVER
 
     def _wait(self, moment: float) -> float:
         return max(moment - self._memory.clock(), 0.0)
@@ -194,7 +114,7 @@ class MemoryStore:
         seller, packs = self._seller(seat), self._seller(seat).packs
         self._put(seller.seat, "", evolve(seller.seat[""], listed_at=self._memory.clock()))
         for pack_id, count, resource in rows:
-            pack = packs.get(pack_id, _Pack())
+            pack = packs.get(pack_id, PackRow())
             pack = evolve(pack, resource=resource)
             if pack.state != PARKED or count == 0:
                 pack = evolve(pack, count=min(count, 2**62))
@@ -204,7 +124,7 @@ class MemoryStore:
 
     def claim(self, seat: Seat, pack_id: str) -> None:
         packs = self._seller(seat).packs
-        self._put(packs, pack_id, evolve(packs.get(pack_id, _Pack()), state=ISSUED))
+        self._put(packs, pack_id, evolve(packs.get(pack_id, PackRow()), state=ISSUED))
 
     def reopen(self, seat: Seat, pack_id: str, wait: float, *, outcome_unknown: bool) -> None:
         self._change(seat, pack_id, state=OPEN, not_before=self._moment(wait), outcome_unknown=outcome_unknown)
@@ -230,7 +150,7 @@ class MemoryStore:
         return len(claimed)
 
     def postpone(self, seat: Seat, failed: FailedDelivery) -> None:
-        kept = _Failed(failed.tries, self._moment(failed.wait), failed.error)
+        kept = FailedRow(failed.tries, self._moment(failed.wait), failed.error)
         self._put(self._seller(seat).failed, failed.pack_id, kept)
 
     def delivered(self, seat: Seat, pack_id: str) -> None:
@@ -244,7 +164,7 @@ class MemoryStore:
     def retry_dead_letters(self, seat: Seat) -> int:
         seller, dead = self._seller(seat), self.dead_letters(seat)
         for pack_id, _ in dead.values():
-            self._put(seller.failed, pack_id, _Failed(0, _NEVER, ""))
+            self._put(seller.failed, pack_id, FailedRow(0, NEVER, ""))
         for id_ in [*seller.dead]:
             self._drop(seller.dead, id_)
         return len(dead)
@@ -252,7 +172,7 @@ class MemoryStore:
     def update_check(self, seat: Seat, check: PendingCheck) -> None:
         checks = self._seller(seat).checks
         if check.message_id in checks:
-            self._put(checks, check.message_id, _Check(check.tries, self._moment(check.wait), check.parked))
+            self._put(checks, check.message_id, CheckRow(check.tries, self._moment(check.wait), check.parked))
 
     def forget_checks(self, seat: Seat, parked_for: float) -> None:
         checks, before = self._seller(seat).checks, self._memory.clock() - parked_for
@@ -296,15 +216,15 @@ class MemoryStore:
         )
         return Stored([entry.id for entry in fresh], again)
 
-    def _ring(self, seller: _Seller) -> None:
+    def _ring(self, seller: SellerRows) -> None:
         self._put(seller.seat, "", evolve(seller.seat[""], rings=seller.seat[""].rings + 1))
 
-    def _store_body(self, seller: _Seller, pack_id: str, entry: StoredMessage) -> bool:
+    def _store_body(self, seller: SellerRows, pack_id: str, entry: StoredMessage) -> bool:
         if entry.id in seller.known:
             return False
         self._memory.seq += 1
         self._put(seller.known, entry.id, True)
-        self._put(seller.bodies, entry.id, _Body(self._memory.seq, pack_id, entry))
+        self._put(seller.bodies, entry.id, BodyRow(self._memory.seq, pack_id, entry))
         return True
 
     def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
@@ -331,7 +251,7 @@ class MemoryStore:
                 self._drop(seller.checks, id_)
             if not parked:
                 raise TooManyChecks(f"notifications have named {len(seller.checks)} messages that are not known")
-        self._put(seller.checks, message_id, _Check(0, self._moment(wait), parked=False))
+        self._put(seller.checks, message_id, CheckRow(0, self._moment(wait), parked=False))
         if not held:
             self._ring(seller)
         return True
@@ -373,7 +293,7 @@ class MemoryStore:
             if pack.state != DONE
         ]
 
-    def _bodies(self, seat: Seat) -> list[_Body]:
+    def _bodies(self, seat: Seat) -> list[BodyRow]:
         return sorted(self._seller(seat).bodies.values(), key=lambda body: body.seq)
 
     def undelivered(self, seat: Seat) -> list[str]:
@@ -409,10 +329,10 @@ class MemoryStore:
         sellers = self._memory.sellers
         if seller_id not in sellers:
             self._memory.last_no += 1
-            self._put(sellers, seller_id, _Seller(self._memory.last_no, {"": _Seat()}))
+            self._put(sellers, seller_id, SellerRows(self._memory.last_no, {"": SeatRow()}))
 
     def register(self, worker: str, name: str, lease: float) -> None:
-        self._put(self._memory.workers, worker, _Worker(name, self._memory.clock() + lease))
+        self._put(self._memory.workers, worker, WorkerRow(name, self._memory.clock() + lease))
 
     def renew(self, worker: str, lease: float) -> bool:
         known = self._memory.workers.get(worker)
@@ -473,7 +393,7 @@ class MemoryStore:
             )
         return Taken(seat, before.rings, len(claimed))
 
-    def _live(self, worker: str | None) -> _Worker | None:
+    def _live(self, worker: str | None) -> WorkerRow | None:
         known = self._memory.workers.get(worker or "")
         return known if known is not None and known.until > self._memory.clock() else None
 
@@ -491,7 +411,7 @@ class MemoryStore:
 
     def resume_seller(self, seller_id: str) -> None:
         if (seller := self._memory.sellers.get(seller_id)) is not None:
-            self._put(seller.seat, "", evolve(seller.seat[""], stopped=None, stops=0, stopped_until=_NEVER))
+            self._put(seller.seat, "", evolve(seller.seat[""], stopped=None, stops=0, stopped_until=NEVER))
 
     def sellers(self) -> list[Seller]:
         now = self._memory.clock()
@@ -517,7 +437,7 @@ class MemoryStore:
 
     def claim_duty(self, name: str, every: float) -> bool:
         duties, now = self._memory.duties, self._memory.clock()
-        if duties.get(name, _NEVER) > now:
+        if duties.get(name, NEVER) > now:
             return False
         self._put(duties, name, now + every)
         return True

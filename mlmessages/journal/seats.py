@@ -23,7 +23,7 @@ from .engine import Engine
 from .journal import Place
 from .store import Held, Seat, SharedStore, Taken
 
-SECOND_LOOK: Final = 900.0  # seconds after a takeover: whoever was stopped between check and write has written by then
+SECOND_LOOK: Final = 900.0  # seconds after a takeover: a worker that was stopped between check and write has sent
 _RENEWALS: Final = 6  # in a lease
 _HEARTBEATS: Final = 30  # in a lease: each asks which seats are still held, and what rang
 _TRUSTED: Final = 2 / 3  # of a lease: what is sent after it may meet the next holder
@@ -78,7 +78,7 @@ class Worker:
         self._told.append(told)
 
     def unlisten(self, told: Callable[[SeatChange], None]) -> None:
-        """End `listen`."""
+        """Do not call `told` any more."""
         self._told.remove(told)
 
     async def start(self) -> None:
@@ -105,7 +105,7 @@ class Worker:
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        """What is held."""
+        """The seats that this worker holds."""
         return tuple(holding.seat for holding in self._held.values())
 
     def check(self, seat: Seat) -> None:

@@ -1,7 +1,7 @@
 """What a journal needs of an engine: the protocol `Store`, and the values that pass through it.
 
 A store is told waits in seconds and never moments: "now" is its own clock's, which for a database is not this
-machine's. Each method is one unit of a transaction. Some units are *facts*: they are true whoever says them, and may be
+machine's. Each method is one unit of a transaction. Some units are *facts*: they are true from any process, and may be
 said twice. The others are *decisions*, which only the holder of a seat may write.
 """
 
@@ -152,7 +152,7 @@ class Store(Protocol):
         """Undo what was begun, if anything was."""
 
     def close(self) -> None:
-        """Give the engine back."""
+        """Close the connection or the file of the engine."""
 
     def interrupt(self) -> None:
         """Make the call that is under way in the store's thread fail."""
@@ -284,7 +284,7 @@ class SharedStore(Store, Protocol):
         """Make the lease end `lease` seconds from now; return False if the worker is not known any more."""
 
     def retire(self, worker: str) -> None:
-        """End a worker's lease now."""
+        """End the lease of a worker at this moment."""
 
     def seats(self, worker: str) -> list[Held]:
         """Return the seats that a worker holds."""

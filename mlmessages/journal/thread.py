@@ -19,7 +19,7 @@ class Blocking(Protocol):
     patience: float | None  # seconds after which a call is cut off by `interrupt`, from another thread; None: never
 
     def close(self) -> None:
-        """Give the engine back."""
+        """Close the connection or the file of the engine."""
 
     def interrupt(self) -> None:
         """Make the call that is under way in the thread fail."""

@@ -72,7 +72,7 @@ class Connection:
         self.run(statements.SETTINGS, {})
 
     def run(self, sql: str, parameters: Mapping[str, Any]) -> None:
-        """Execute a statement whose rows nobody needs."""
+        """Execute a statement, with the next that waits for its rows."""
         if self._pipeline is None:
             raise RuntimeError("a statement stands outside of a transaction")
         self._waiting.append((sql, parameters))
@@ -156,7 +156,7 @@ class Connection:
         return self._connection
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, if there is one."""
         connection, self._connection, self._pipeline = self._connection, None, None
         if connection is not None:
             with suppress(psycopg.Error):
@@ -238,7 +238,7 @@ class Statements:
         self._thread = EngineThread(lambda: Connection(address, schema), "mlmessages-statements")
 
     async def open(self) -> None:
-        """Start the thread."""
+        """Start the thread; the first call connects."""
         await self._thread.open()
 
     async def close(self) -> None:

@@ -185,9 +185,9 @@ class Database:
     async def notify(self, notification: Notification) -> bool:
         """Take a notification of any seller in, in any process: durable on return, no request is sent.
 
-        Whoever holds the seller hears of it within a second. One that only says that something was read, or that is
-        known, changes nothing. Return False if its user is no seller of this database. Raises `JournalError`; it is to
-        be sent again then.
+        The process that holds the seller hears of it within a second. One that only says that something was read, or
+        that is known, changes nothing. Return False if its user is no seller of this database. Raises `JournalError`;
+        it is to be sent again then.
         """
         if not isinstance(notification, Notification):
             raise ValueError("notification must be a Notification")
@@ -219,7 +219,7 @@ class Database:
 
     @property
     def address(self) -> Address:
-        """Where the database is."""
+        """Where the database is; it shows no password."""
         return self._address
 
     @property

@@ -150,7 +150,7 @@ class _Copy:
 
     @property
     def moved(self) -> Moved:
-        """What the file holds."""
+        """What the file holds, to be told."""
         store, seat = self._store, self._seat
         undelivered = sum(len(store.entries(seat, pack_id)[0]) for pack_id in store.undelivered(seat))
         return Moved(seat.seller_id, sum(1 for _ in store.message_ids()), undelivered)

@@ -78,7 +78,7 @@ async def test_what_a_dead_process_had_acknowledged_is_purged_by_the_next(
 async def test_what_a_reader_kept_from_being_purged_is_purged_by_the_next_drain(
     tmp_path: Path, journal: Path, inbox_of: Any, consumer: Any
 ) -> None:
-    """Somebody reads the file while a drain ends: the log cannot be emptied then; the next drain's end empties it."""
+    """Another program reads the file while a drain ends: the log cannot be emptied then; the next drain's end empties it."""
     sandbox = Sandbox([Pack(messages=[Message("CANARY")])])
     async with inbox_of(sandbox) as inbox:
         async with inbox.drain() as drain:

@@ -106,7 +106,7 @@ async def test_a_write_that_fails_fails_its_whole_group_and_nothing_else(journal
     "error", [sqlite3.OperationalError("disk I/O error"), OSError(5, "I/O error"), ValueError("odd"), KeyError("odd")]
 )
 @on_virtual_clock
-async def test_whatever_the_engine_raises_nobody_waits_for_ever(error: Exception, journal: Path) -> None:
+async def test_whatever_the_engine_raises_every_caller_hears_of_it(error: Exception, journal: Path) -> None:
     """Every caller of that group hears of it; the journal is usable afterwards, and can be closed."""
     store = Wrapped(SqliteStore(journal, SELLER))
     ledger = await opened(journal, store)
@@ -160,7 +160,7 @@ async def test_a_row_that_cannot_be_stored_fails_alone(journal: Path) -> None:
 
 @case("D2", "D15")
 def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
-    """A commit that is stuck in its thread holds nobody up; a writer that is cancelled meanwhile leaves no half state."""
+    """A commit that is stuck in its thread does not stop the loop; a writer that is cancelled meanwhile leaves no half state."""
     import threading
 
     gate = threading.Event()
@@ -199,7 +199,7 @@ def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
 
 @on_virtual_clock
 async def test_closing_waits_for_the_writes_that_were_begun(journal: Path) -> None:
-    """A write that nobody waits for any more is on the disk when `close` returns; afterwards the journal says it is closed."""
+    """A write whose caller has given up is on the disk when `close` returns; afterwards the journal says it is closed."""
     ledger = await opened(journal)
     writing = asyncio.ensure_future(ledger.listed([("1", 1, None)], None))
     await asyncio.sleep(0)
@@ -246,7 +246,7 @@ async def test_one_journal_at_a_time(journal: Path) -> None:
 @case("A13")
 @on_virtual_clock
 async def test_a_journal_that_another_program_locks_marks_nothing(journal: Path, inbox_of: Any, consumer: Any) -> None:
-    """Somebody holds a write transaction: after SQLite's patience `JournalError`; no request has left, and then all goes on."""
+    """Another program holds a write transaction: after SQLite's patience `JournalError`; no request has left, and then all goes on."""
     sandbox = Sandbox(packs=2)
     async with inbox_of(sandbox):
         pass

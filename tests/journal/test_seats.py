@@ -160,11 +160,11 @@ async def test_sellers_are_shared_equally_and_surplus_is_named() -> None:
         assert len(one.seats) == 7
         async with process(shared, "two") as (two, _):
             assert await two.balance(settle_time=SETTLE) == []
-            assert two.seats == ()
+            assert not two.seats
             surplus = await one.balance(settle_time=SETTLE)
             assert len(surplus) == 3
-            for seat in surplus:
-                await one.release(seat)
+            for each in surplus:
+                await one.release(each)
             assert told[-1] == SeatChange("released", surplus[-1])
             assert await two.balance(settle_time=SETTLE) == []
             assert {seat.seller_id for seat in two.seats} == {seat.seller_id for seat in surplus}

@@ -151,7 +151,7 @@ class Server:
 
 
 class GivenServer:
-    """A server that somebody else runs."""
+    """A server that runs already, and goes on afterwards."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -161,7 +161,7 @@ class GivenServer:
         return psycopg.conninfo.make_conninfo(self._url, dbname=database)
 
     def stop(self) -> None:
-        """It goes on."""
+        """Leave it as it is: it is not ours."""
 
 
 @functools.cache

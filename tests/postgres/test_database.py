@@ -119,7 +119,7 @@ async def test_it_is_opened_once_and_closed_for_good(database_url: str) -> None:
 
 @case("Q7")
 async def test_a_notification_is_taken_by_any_process(database_url: str) -> None:
-    """For a seller of the database, whoever holds it; twice is once; of nobody here, False; a receipt changes nothing."""
+    """For a seller of the database, held or not; twice is once; for another user, False; a receipt changes nothing."""
     async with Database(database_url, key=KEY) as one, Database(database_url, key=KEY) as two:
         await one.journals.write(lambda store: store.add_seller("7"))
         assert await two.notify(notified("m1"))

@@ -57,7 +57,7 @@ class Contender(threading.Thread):
                 return
 
     def take(self) -> Seat:
-        """Whoever holds it is taken for dead."""
+        """Its holder is taken for dead."""
         me = str(uuid.uuid4())
         with whole(self.store):
             self.store.register(me, "contender", 60.0)

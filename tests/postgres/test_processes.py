@@ -30,7 +30,7 @@ def trial(programs: Programs, tmp_path: Path, database_url: str) -> Iterator[Tri
 
 
 def left(url: str) -> list[tuple[Any, ...]]:
-    """Packs that are owed, and bodies that nobody acknowledged."""
+    """Packs that are owed, and bodies that were not acknowledged."""
     with psycopg.connect(url) as admin:
         owed = admin.execute("SELECT id, state FROM mlmessages.pack WHERE state <> 'done'").fetchall()
         return owed + admin.execute("SELECT id FROM mlmessages.body").fetchall()
@@ -67,7 +67,7 @@ def test_a_program_that_is_stopped_past_its_lease_decides_and_sends_nothing_more
     place: str, trial: Trial, others: Programs, database_url: str
 ) -> None:
     """SIGSTOP; another takes over and drains; new messages come; SIGCONT: it ends with `LeaseLost`, and whatever its
-    late answer held is delivered by whoever comes next.
+    late answer held is delivered by the next program.
     """
     first = trial.begin(ask=[(place, 4 if place == "before commit" else 2)])
     assert first.until(place) is None

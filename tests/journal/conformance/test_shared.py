@@ -271,7 +271,7 @@ def test_a_notification_reaches_the_holder_from_any_process(shared: Stores, cloc
 
 
 def test_a_duty_is_one_caller_s_at_a_time(shared: Stores, clock: Clock) -> None:
-    """True once in the time that is asked for, whoever asks; duties are apart."""
+    """True once in the time that is asked for, in any process; duties are apart."""
     one, two = shared(), shared()
     with whole(one):
         assert one.claim_duty("missed", 3600.0)
