@@ -212,7 +212,7 @@ async def test_events_tell_who_holds_whom_and_who_is_stopped() -> None:
             async with world.process("b") as other:
                 await world.until(lambda: len(other.fleet.report.sellers) == 1)
                 await world.until(lambda: len(process.fleet.report.sellers) == 1)
-            [held] = process.fleet.report.sellers
+            held = process.fleet.report.sellers[0]
             seat = world.shared.memory.sellers[held].seat  # as if another worker had taken it
             seat[""] = evolve(seat[""], epoch=99, worker="another")
             await asyncio.sleep(60)

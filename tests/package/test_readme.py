@@ -5,26 +5,38 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import os
 import re
+import signal
+import sys
 import types
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
-from mlmessages import FileTokenStore, MessagesClient
+from mlmessages import Database, FileTokenStore, MessagesClient
 from mlmessages.models import Token
-from mlmessages.testing import Server
+from mlmessages.testing import Marketplace, Server
+from needs import needs
+from postgres.conftest import database_url, server
+
+__all__ = ["database_url", "server"]
 
 README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+FOUND = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+[FLEET] = [block for block in FOUND if "Fleet(" in block]
+BLOCKS = [block for block in FOUND if block is not FLEET]
 
 
 @pytest.fixture
-def sandbox_as_default(mlmessages_sandbox: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Server]:
-    """The sandbox takes the place of the real API: README names no base URL."""
-    monkeypatch.setitem(MessagesClient.__init__.__kwdefaults__, "base_url", mlmessages_sandbox.base_url)
+def sandbox_as_default(mlmessages_sandbox: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """The sandbox takes the place of the real API, also where README names no base URL."""
+    defaults: dict[str, Any] = MessagesClient.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "base_url", mlmessages_sandbox.base_url)
+    monkeypatch.setenv("MLMESSAGES_BASE_URL", mlmessages_sandbox.base_url)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLMESSAGES_TOKEN", mlmessages_sandbox.token)
     monkeypatch.setenv("MLMESSAGES_SELLER_ID", mlmessages_sandbox.seller_id)
@@ -47,7 +59,8 @@ def test_a_block_of_the_readme_runs(block: str, sandbox_as_default: Server) -> N
         "seller_id": server.seller_id,
         "pack_id": server.sandbox.pack_ids()[0],
         "pack_ids": server.sandbox.pack_ids(),
-        "handle": lambda conversation: None,
+        "client_id": server.sandbox.oauth.client_id,
+        "client_secret": server.sandbox.oauth.client_secret,
     }
     code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if not code.co_flags & inspect.CO_COROUTINE:
@@ -72,7 +85,9 @@ def test_the_ten_lines_do_the_main_job(sandbox_as_default: Server, capsys: pytes
         ),
         {"plenty": _plenty},
     )
-    assert len(capsys.readouterr().out.splitlines()) == 2500
+    *lines, report = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2500
+    assert report.startswith("DrainReport(conversations=2500,")
     assert sandbox.unread == 0
 
 
@@ -80,3 +95,58 @@ def _plenty() -> object:
     from mlmessages import Limits
 
     return Limits(reads=10**6, per_second=None)
+
+
+_RUN_FLEET = """
+import sys
+from mlmessages import Fleet
+Fleet.__init__.__kwdefaults__["base_url"] = sys.argv[1]
+exec(compile(open(sys.argv[2]).read(), "README.md", "exec"))
+"""
+
+
+@needs("signals")
+async def test_the_lines_of_the_fleet_serve_every_seller(database_url: str, tmp_path: Path) -> None:
+    """They print the messages of all sellers of a database, and end well at SIGTERM."""
+    marketplace, key, now = Marketplace(sellers=3, packs=2), Fernet.generate_key().decode(), datetime.now(UTC)
+    program = tmp_path / "program.py"
+    program.write_text(FLEET)
+    async with marketplace.serve() as served:
+        async with Database(database_url, key=key) as database:
+            for seller in marketplace.sellers:
+                oauth = seller.oauth
+                await database.add(
+                    Token(oauth.access_token, oauth.refresh_token, now + timedelta(hours=6), now, seller.seller_id)
+                )
+        environment = {
+            **os.environ,
+            "MLMESSAGES_DATABASE": database_url,
+            "MLMESSAGES_KEY": key,
+            "MLMESSAGES_CLIENT_ID": marketplace.application.client_id,
+            "MLMESSAGES_CLIENT_SECRET": marketplace.application.client_secret,
+            "PYTHONUNBUFFERED": "1",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-W", "error", "-c", _RUN_FLEET, served.base_url, str(program),
+            env=environment, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(60):
+                lines = [(await process.stdout.readline()).decode() for _ in range(6)]
+            assert {line.split()[0] for line in lines} == {seller.seller_id for seller in marketplace.sellers}
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert marketplace.unread == 0
+
+
+def test_the_readme_is_read_in_minutes() -> None:
+    """Under 300 lines; every file that it names is there."""
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 300
+    named = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [path for path in named if not (README.parent / path).exists()] == []
