@@ -108,9 +108,9 @@ async def request_grant(http: Http, form: Mapping[str, str], base_url: str | Non
 
 def hint_for(code: str | None, text: str | None) -> str | None:
     """Return what to do about a refusal that the seller's new consent alone does not mend; None if it may."""
-    if code == "invalid_grant" or code not in _BY_CODE:
-        return next((hint for pattern, hint in _BY_TEXT if pattern.search(text or "")), None)
-    return _BY_CODE[code]
+    if code in _BY_CODE:
+        return _BY_CODE[code]
+    return next((hint for pattern, hint in _BY_TEXT if pattern.search(text or "")), None)
 
 
 def _refusal(error: APIError) -> Exception:

@@ -17,7 +17,9 @@ import pytest
 from cases import case
 from mlmessages import FileTokenStore, TokenStore, failpoints
 from mlmessages.errors import AuthError
+from mlmessages.files import FileLock
 from mlmessages.models import Token
+from worlds import on_virtual_clock
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TOKEN = Token("APP_USR-canary-1", "TG-canary-1", NOON + timedelta(hours=6), NOON, "700100200", NOON, NOON)
@@ -99,6 +101,7 @@ async def held(store: FileTokenStore) -> None:
         b"x" * 100_000,
         json.dumps({"version": 1, "access_token": "canary"}).encode(),
         json.dumps({"version": 1, "access_token": 5, "refresh_token": None, "expires_at": NOON.isoformat()}).encode(),
+        json.dumps({"version": 1, "access_token": "a", "refresh_token": 5, "expires_at": NOON.isoformat()}).encode(),
         json.dumps({"version": 1, "access_token": "a", "refresh_token": None, "expires_at": "canary"}).encode(),
         json.dumps({"version": 1, "access_token": "a", "refresh_token": None, "expires_at": "2026-03-02"}).encode(),
         json.dumps({"version": 9, "access_token": "a", "refresh_token": None, "expires_at": NOON.isoformat()}).encode(),
@@ -164,6 +167,33 @@ async def test_the_lock_holds_back_tasks_stores_and_cancelled_ones(file: Path) -
     async with asyncio.TaskGroup() as group:
         for number in range(8):
             group.create_task(one(number, shared if number % 2 else FileTokenStore(file)))
+
+
+@case("F11")
+@on_virtual_clock
+async def test_a_lock_is_asked_for_often_enough_and_not_too_often(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for ten seconds has it a quarter of a second after it is free, and has asked some fifty times."""
+    asked = 0
+    try_acquire = FileLock.try_acquire
+
+    def counted(lock: FileLock) -> bool:
+        nonlocal asked
+        asked += 1
+        return try_acquire(lock)
+
+    monkeypatch.setattr(FileLock, "try_acquire", counted)
+    loop = asyncio.get_running_loop()
+
+    async def waiting() -> float:
+        async with FileTokenStore(file).lock():
+            return loop.time()
+
+    async with FileTokenStore(file).lock():
+        waiter = asyncio.ensure_future(waiting())
+        await asyncio.sleep(10)
+        free = loop.time()
+    assert await waiter - free <= 0.26
+    assert 40 < asked < 65
 
 
 @case("F11")

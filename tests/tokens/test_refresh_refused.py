@@ -197,6 +197,22 @@ async def test_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore) ->
 
 @case("F12")
 @on_virtual_clock
+async def test_each_call_has_an_error_of_its_own(store: FileTokenStore) -> None:
+    """After two and a half seconds in which another process may have saved its tokens; one POST for all of them."""
+    sandbox = Sandbox(packs=0)
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    sandbox.oauth.revoke()
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        started = asyncio.get_running_loop().time()
+        errors = await asyncio.gather(*(client.unread() for _ in range(3)), return_exceptions=True)
+        assert 2.4 < asyncio.get_running_loop().time() - started < 2.6
+    assert {type(error) for error in errors} == {ReauthorizationRequired}
+    assert len({id(error) for error in errors}) == 3
+    assert len(posts(sandbox)) == 1
+
+
+@case("F12")
+@on_virtual_clock
 async def test_two_secrets_in_one_day(store: FileTokenStore, warnings: Warned) -> None:
     """While the access token is good a wrong secret stops nobody: a warning, and a POST every quarter of an hour."""
     sandbox = Sandbox(packs=0)

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 
 from cases import case
 from mlmessages import FileTokenStore, Limits, MessagesClient
-from mlmessages.errors import AuthError, RateLimited, ReauthorizationRequired, Unauthorized
 from mlmessages.models import Token
-from mlmessages.testing import DROP, EXECUTE, Behaviour, Hold, Redirect, Reply, Sandbox, on
+from mlmessages.testing import DROP, EXECUTE, Behaviour, Hold, Sandbox, on
 from policy.cancelling import Cancel, cancelled_at
 from tokens.conftest import HOUR, MemoryStore, client_with, first_token, hours, posts, source_of, stored
 from worlds import PLENTY, on_virtual_clock
@@ -272,7 +270,9 @@ async def test_leaving_the_client_waits_for_the_refresh(store: FileTokenStore, a
     kept = await stored(store)
     assert kept.refresh_token == sandbox.oauth.refresh_token
     assert kept.refresh_sent_at is None
-    assert {task.get_name() for task in asyncio.all_tasks()} & {"mlmessages-refresh"} == set()
+    left = repr(asyncio.all_tasks())
+    assert "mlmessages-refresh" not in left
+    assert "Event.wait" not in left
 
 
 @case("F8")
@@ -296,6 +296,19 @@ async def test_leaving_the_client_does_not_wait_for_two_minutes(store: FileToken
 
 @case("F8")
 @on_virtual_clock
+async def test_a_call_that_waits_for_a_token_when_the_client_closes_is_told_so(store: FileTokenStore) -> None:
+    """The answer was lost, the access token has expired, and another task leaves the client: `RuntimeError`."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(DROP)])
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        call = asyncio.ensure_future(client.unread())
+        await asyncio.sleep(60)
+    with pytest.raises(RuntimeError, match="closed while it waited"):
+        await call
+
+
+@case("F8")
+@on_virtual_clock
 async def test_a_second_event_loop_can_use_the_same_source(store: FileTokenStore) -> None:
     """One `OAuthToken` for one client after another."""
     sandbox = Sandbox(packs=0)
@@ -305,198 +318,3 @@ async def test_a_second_event_loop_can_use_the_same_source(store: FileTokenStore
         async with client_with(sandbox, auth) as client:
             await client.unread()
     assert len(posts(sandbox)) == 1
-
-
-# -- F10: odd answers ------------------------------------------------------------------------------------------------
-
-
-@case("F10")
-@on_virtual_clock
-async def test_an_answer_without_a_refresh_token_keeps_the_old_one(store: FileTokenStore, warnings: Warned) -> None:
-    """The old one stays in the store, with the age that it has, and there is a warning."""
-    sandbox = Sandbox(packs=0)
-    sandbox.oauth.overrides = {"refresh_token": None}
-    token = first_token(sandbox, age=4 * HOUR)
-    await store.save(token)
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-        kept = await stored(store)
-        assert (kept.access_token, kept.refresh_token) == (sandbox.token, token.refresh_token)
-        assert kept.refresh_issued_at == token.issued_at
-        assert warnings("no refresh_token")
-        await asyncio.sleep(hours(3.1))
-        await client.unread()
-    assert len(posts(sandbox)) == 2
-    assert (await stored(store)).refresh_issued_at == token.issued_at
-
-
-@case("F10")
-@pytest.mark.parametrize(
-    ("overrides", "life"),
-    [
-        ({"expires_in": "10800"}, 3),
-        ({"expires_in": 10800.0, "scope": None, "user_id": "700100200", "extra": {"a": [1]}}, 3),
-        ({"expires_in": None}, 3),
-        ({"expires_in": "soon"}, 3),
-        ({"expires_in": -1}, 3),
-        ({"expires_in": True}, 3),
-        ({"expires_in": 1e300}, 3),
-        ({"refresh_token": ""}, 6),
-        ({"refresh_token": "two words"}, 6),
-        ({"user_id": None, "token_type": None}, 6),
-    ],
-    ids=str,
-)
-@on_virtual_clock
-async def test_odd_values_are_read_or_replaced(store: FileTokenStore, overrides: Any, life: int) -> None:
-    """A life as text, fields that nobody knows, or none: the token is used, and what it lacks stays as it was."""
-    sandbox = Sandbox(packs=0)
-    sandbox.oauth.overrides = overrides
-    await store.save(first_token(sandbox, age=4 * HOUR))
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-    kept = await stored(store)
-    assert kept.access_token == sandbox.token
-    assert kept.refresh_token in ("TG-sandbox-0-700100200", "TG-sandbox-1-700100200")
-    assert kept.issued_at is not None
-    assert kept.expires_at - kept.issued_at == life * HOUR
-    assert kept.user_id == "700100200"
-
-
-@case("F10")
-@pytest.mark.parametrize("overrides", [{"access_token": None}, {"access_token": ""}, {"access_token": "a\nb"}], ids=str)
-@on_virtual_clock
-async def test_an_answer_without_an_access_token_replaces_nothing(store: FileTokenStore, overrides: Any) -> None:
-    """It is checked before it is saved: what was in the store stays there."""
-    sandbox = Sandbox(packs=0)
-    sandbox.oauth.overrides = overrides
-    token = first_token(sandbox, age=4 * HOUR)
-    await store.save(token)
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-        kept = await stored(store)
-        assert (kept.access_token, kept.refresh_token) == (token.access_token, token.refresh_token)
-
-
-# -- F12: refusals ---------------------------------------------------------------------------------------------------
-
-
-@case("F12")
-@on_virtual_clock
-async def test_a_wrong_secret_is_not_the_sellers_affair(store: FileTokenStore) -> None:
-    """`invalid_client`: an `AuthError` that names the secret, not `ReauthorizationRequired`; one POST for many calls."""
-    sandbox = Sandbox(packs=0)
-    token = first_token(sandbox, age=7 * HOUR)
-    await store.save(token)
-    async with client_with(sandbox, source_of(sandbox, store, client_secret="renewed-0000")) as client:
-        for _ in range(5):
-            with pytest.raises(AuthError, match="invalid_client") as refused:
-                await client.unread()
-            assert not isinstance(refused.value, ReauthorizationRequired)
-            assert "secret" in (refused.value.hint or "")
-            assert "renewed-0000" not in str(refused.value)
-            await asyncio.sleep(5)
-    assert len(posts(sandbox)) == 1
-    assert await stored(store) == token  # and the note that one is under way is taken back
-
-
-@case("F12")
-@on_virtual_clock
-async def test_a_revoked_consent_is_the_sellers_affair(store: FileTokenStore) -> None:
-    """`invalid_grant`: `ReauthorizationRequired`, after one POST for many calls."""
-    sandbox = Sandbox(packs=0)
-    await store.save(first_token(sandbox))
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        sandbox.oauth.revoke()
-        for _ in range(5):
-            with pytest.raises(ReauthorizationRequired, match="already used"):
-                await client.unread()
-            await asyncio.sleep(5)
-    assert len(posts(sandbox)) == 1
-
-
-@case("F12")
-@on_virtual_clock
-async def test_two_secrets_in_one_day(store: FileTokenStore, warnings: Warned) -> None:
-    """While the access token is good a wrong secret stops nobody: a warning, and a POST every quarter of an hour."""
-    sandbox = Sandbox(packs=0)
-    await store.save(first_token(sandbox, age=3 * HOUR))
-    async with client_with(sandbox, source_of(sandbox, store, client_secret="renewed-0000")) as client:
-        for _ in range(170):
-            await client.unread()
-            await asyncio.sleep(60)
-    assert warnings("invalid_client")
-    assert 12 <= len(posts(sandbox)) <= 17
-
-
-@case("F12")
-@pytest.mark.parametrize(
-    ("refusal", "error"),
-    [
-        (Reply(429, {"message": "local_rate_limited"}), RateLimited),
-        (Reply(403, {"error": "forbidden", "message": "no"}), AuthError),
-        (Reply(400, {"error_description": "no scope", "error": "invalid_scope", "status": 400}), AuthError),
-        (Reply(401, {"error": "unauthorized_application"}), AuthError),
-        (Redirect("https://elsewhere.example/oauth/token"), AuthError),
-    ],
-    ids=str,
-)
-@on_virtual_clock
-async def test_other_refusals_are_errors_of_their_own(store: FileTokenStore, refusal: Any, error: Any) -> None:
-    """None of them was executed: the refresh token is good, and when the endpoint works again so does the client."""
-    sandbox = Sandbox(packs=0)
-    rule = sandbox.add(on("token").do(refusal))
-    token = first_token(sandbox, age=7 * HOUR)
-    await store.save(token)
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        with pytest.raises(error) as refused:
-            await client.unread()
-        assert not isinstance(refused.value, (ReauthorizationRequired, Unauthorized))
-        assert await stored(store) == token
-        sandbox.remove(rule)
-        await asyncio.sleep(61)
-        await client.unread()
-
-
-@case("F12")
-@on_virtual_clock
-async def test_a_refusal_for_its_rate_is_repeated(store: FileTokenStore) -> None:
-    """A 429 is no execution: the refresh is sent again, after the time that it asks for, and nobody notices."""
-    sandbox = Sandbox(packs=0, rules=[on("token", times=2).do(Reply(429, {}, {"Retry-After": "5"}))])
-    await store.save(first_token(sandbox))
-    sandbox.oauth.expire()
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-    assert [round(entry.at) for entry in posts(sandbox)] == [0, 5, 10]
-
-
-# -- F13: the end of the refresh token -------------------------------------------------------------------------------
-
-
-@case("F13")
-@pytest.mark.parametrize(("days", "warned"), [(89, False), (91, True), (119, True)])
-@on_virtual_clock
-async def test_four_months_without_use_are_announced_thirty_days_before(
-    store: FileTokenStore, warnings: Warned, days: int, warned: bool
-) -> None:
-    """An application that nobody used for three months is told of what comes."""
-    sandbox = Sandbox(packs=0)
-    await store.save(first_token(sandbox, age=timedelta(days=days)))
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-    assert bool(warnings("ends in")) is warned
-
-
-@case("F13")
-@pytest.mark.parametrize(("days", "warned"), [(149, False), (151, True), (179, True), (181, True)])
-@on_virtual_clock
-async def test_six_months_of_one_refresh_token_are_announced_thirty_days_before(
-    store: FileTokenStore, warnings: Warned, days: int, warned: bool
-) -> None:
-    """A refresh token that is never replaced has its own age, however young the access token is."""
-    sandbox = Sandbox(packs=0)
-    token = first_token(sandbox)
-    await store.save(attrs.evolve(token, refresh_issued_at=datetime.now(UTC) - timedelta(days=days)))
-    async with client_with(sandbox, source_of(sandbox, store)) as client:
-        await client.unread()
-    assert bool(warnings("ends in")) is warned
