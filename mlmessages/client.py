@@ -129,7 +129,7 @@ class MessagesClient:
     async def unread(
         self, role: Literal["seller", "buyer"] = "seller", *, user_id: int | str | None = None
     ) -> UnreadListing:
-        """Which conversations have unread messages: one request, which marks nothing.
+        """Return which conversations have unread messages: one request, which marks nothing.
 
         At most 1,000 (500 on domestic sites), and no paging ("Pending messages"): `UnreadListing.capped` says when
         there may be more.
@@ -137,11 +137,11 @@ class MessagesClient:
         return await self._reader.unread(role, user_id)
 
     async def unread_count(self, pack_id: int | str) -> int:
-        """How many messages of one conversation count as unread: one request, which marks nothing."""
+        """Return how many messages of one conversation count as unread: one request, which marks nothing."""
         return await self._reader.unread_count(pack_id)
 
     def drain(self, *, concurrency: int = 8, limit: int = 50, settle_time: float = SETTLE_TIME) -> Drain:
-        """Every unread conversation, past the cap; each is marked as read when you come back for the next. See `Drain`.
+        """Drain every unread conversation, past the cap; each is marked when you come back for the next. See `Drain`.
 
         `concurrency`: how many conversations are read ahead at most. `limit`: messages asked for in a page.
         `settle_time`: seconds after which a marking request of unknown outcome can no longer arrive.
@@ -167,7 +167,7 @@ class MessagesClient:
         limit: int = 50,
         mark_as_read: bool = False,
     ) -> Fetch:
-        """Many conversations, whole, each once, in completion order; a `PackFailure` where a pack fails.
+        """Yield many conversations, whole, each once, in completion order; a `PackFailure` where a pack fails.
 
         `pack_ids` may be endless: no more than `concurrency` conversations are read ahead, and of what was read nothing
         is kept but the ids. `mark_as_read` marks before you hold it: for unread conversations `drain` and the `Inbox`
@@ -191,7 +191,7 @@ class MessagesClient:
     async def page(
         self, pack_id: int | str, *, limit: int = 50, offset: int = 0, mark_as_read: bool = False
     ) -> MessagePage:
-        """One page of a conversation: one request.
+        """Return one page of a conversation: one request.
 
         With `mark_as_read` the server marks the conversation as read ("Pending messages"). Such a request is never
         repeated when its outcome is unknown: `AnswerLost`, or the `ServerError` that was answered; if its answer cannot
@@ -202,7 +202,7 @@ class MessagesClient:
     def pages(
         self, pack_id: int | str, *, limit: int = 50, mark_as_read: bool = False
     ) -> AsyncGenerator[MessagePage, None]:
-        """The whole conversation page by page; each page holds what no page before it showed.
+        """Yield the whole conversation page by page; each page holds what no page before it showed.
 
         With `mark_as_read` the first page marks.
         """
@@ -213,11 +213,11 @@ class MessagesClient:
     def messages(
         self, pack_id: int | str, *, limit: int = 50, mark_as_read: bool = False
     ) -> AsyncGenerator[Message, None]:
-        """The messages of a conversation, newest first, each once, page after page as they are needed."""
+        """Yield the messages of a conversation, newest first, each once, page after page as they are needed."""
         return _messages(self.pages(pack_id, limit=limit, mark_as_read=mark_as_read))
 
     async def mark_read(self, pack_id: int | str) -> Conversation:
-        """Mark a conversation as read; all that the marking answers showed: look, a message may have come meanwhile.
+        """Mark a conversation as read, and return all that the marking answers showed: a message may have come meanwhile.
 
         The first page marks. Further pages are marked only where one still shows a message of the counterparty as
         unread after that: some servers mark no more than they return [observed:
@@ -233,17 +233,16 @@ class MessagesClient:
         return self._reader.conversation(look, pack, marked=True)
 
     async def message_by_id(self, message_id: int | str) -> Message:
-        """One message; its `pack_id` is what its resources name. It marks nothing."""
+        """Return one message; its `pack_id` is what its resources name. It marks nothing."""
         return await self._reader.message(message_id)
 
     def missed_notifications(
         self, app_id: int | str, *, topic: str | None = None
     ) -> AsyncGenerator[Notification, None]:
-        """The notifications that nobody took with a 200 in the last two days, each once, as far as the server tells.
+        """Yield the notifications of the last two days that were not answered with 200, each once.
 
         `app_id` is the application's id; `topic`: ``"messages"``, ``"marketplace_messages"``, or None for all. It
-        acknowledges nothing: the same ones come again until they expire [documented:
-        notifications].
+        acknowledges nothing: the same ones come again until they expire [documented: notifications].
         """
         self._pipeline.check_open()
         return self._reader.missed(
@@ -262,7 +261,7 @@ class MessagesClient:
     ) -> Message:
         """Reply in a conversation. At most one message is sent, whatever happens on the way.
 
-        `to=None` writes to whoever wrote last on the other side, be it the buyer or an agent who speaks for them.
+        `to=None` writes to the one who wrote last on the other side: the buyer, or an agent who speaks for them.
         `attachments`: what `upload` returned, at most 25. Two requests: the conversation is read before, without
         marking.
 
@@ -272,7 +271,7 @@ class MessagesClient:
 
         The server can take a message and not deliver it: look at `Message.status` and `.moderation`; a rejection is
         also a warning in the log. A blocked conversation is a `Forbidden` with the reason in words, and a conversation
-        in which nobody has written a `BadRequest`; then nothing was sent. `ValueError`: a text longer than the
+        without a message of the other side a `BadRequest`; then nothing was sent. `ValueError`: a text longer than the
         conversation allows, counted in Unicode code points (350 on domestic sites that do not say), and on domestic
         sites one with characters that they refuse.
         """
@@ -280,7 +279,7 @@ class MessagesClient:
         return await self._writer.send(pack_id, text, to, attachments)
 
     async def contact_reasons(self, pack_id: int | str) -> Reasons:
-        """For which reasons the seller may start this conversation, and how often (the action guide).
+        """Return for which reasons the seller may start this conversation, and how often (the action guide).
 
         One request, or a second one where the first does not say how often. It sends nothing.
         """
@@ -314,7 +313,7 @@ class MessagesClient:
         site_id: str,
         check_type: bool = True,
     ) -> str:
-        """Upload a file; the id to `send` it by, within 48 hours: then the server deletes it.
+        """Upload a file; return the id to `send` it by, within 48 hours: then the server deletes it.
 
         `file`: a path, bytes, or a binary file that can seek, which is read from where it stands and not closed. It is
         sent in pieces, once at most. `filename`: what the receiver sees; None: the file's own. `site_id`: the site of
@@ -340,7 +339,7 @@ class MessagesClient:
         What exists is not touched: `FileExistsError`. It comes in pieces, into a temporary file beside `destination`,
         which gets the name when it is whole; its owner alone can read it. `site_id`: the site of the sale
         (`Message.site_id`), needed for Global Selling. A file that the server warns of is a `ValueError` unless
-        `allow_threat`; by an id alone nobody knows.
+        `allow_threat`; an id alone does not tell of it.
         """
         threat = _flag(allow_threat, "allow_threat")
         return await self._attachments.download(attachment, destination, site=site_id, threat=threat)

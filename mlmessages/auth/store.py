@@ -47,7 +47,7 @@ class FileTokenStore:
     it, it is a symbolic link (which is not followed), or it is something else than such a file. No file is no token:
     `load` returns None. Beside it lies a lock file, ``….lock``, which stays.
 
-    On Windows 0600 means nothing: whoever may read the folder may read the file. Keep it in the user's profile, or take
+    On Windows 0600 means nothing: all who may read the folder may read the file. Keep it in the user's profile, or take
     the rights of others away from its folder.
     """
 
@@ -80,7 +80,7 @@ class FileTokenStore:
         except NotPrivate as error:
             raise AuthError(
                 f"the token file {self._path.name} is not private: {reason(error)}. Run `chmod 600 {self._path.name}`,"
-                " and authorise again if somebody may have read it"
+                " and authorise again if another person may have read it"
             ) from None
         except OSError as error:
             raise AuthError(f"the token file {self._path.name} cannot be read: {reason(error)}") from None

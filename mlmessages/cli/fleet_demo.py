@@ -150,7 +150,7 @@ async def _serve(show: Show, database: Database, schema: str, environment: dict[
 
 
 async def _look(show: Show, database: Database) -> None:
-    """See who holds whom."""
+    """Ask the database which worker holds how many sellers."""
     held: dict[str, int] = {}
     for row in await database.overview():
         if row.alive and row.holder is not None:

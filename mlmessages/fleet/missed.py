@@ -21,7 +21,7 @@ _DUTY: Final = "missed notifications"
 
 
 class MissedNotifications:
-    """Asks with the token of one held seller after the other, and writes down what it is given, whoever it is for.
+    """Asks with the token of one held seller after the other, and writes down what it is given for any seller.
 
     Whether the feed covers one seller or all of the application is unknown, so every seller has a turn.
     """

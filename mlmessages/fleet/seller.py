@@ -34,12 +34,12 @@ class LentClient(MessagesClient):
             await super().__aexit__(exc_type, exc, traceback)
 
     async def lend(self) -> None:
-        """Open it for all."""
+        """Open the client; from now on entering and leaving it change nothing."""
         await super().__aenter__()
         self._lent = True
 
     async def take_back(self) -> None:
-        """Close it."""
+        """Close the client."""
         self._lent = False
         await super().__aexit__(None, None, None)
 

@@ -52,7 +52,7 @@ def exchange(place: Path | str, *, base_url: str) -> None:
     token = run(_exchanged(base_url, keeping, beside=beside, pending=pending, secret=secret, code=code))
     note("The tokens are kept.")
     if isinstance(place, Path) and on_windows():
-        note("On Windows whoever may read the folder may read them: keep the file in your user profile.")
+        note("On Windows all who may read the folder may read them: keep the file in your user profile.")
     print_status(token)
 
 
