@@ -141,7 +141,7 @@ class MessagesClient:
         return await self._reader.unread_count(pack_id)
 
     def drain(self, *, concurrency: int = 8, limit: int = 50, settle_time: float = SETTLE_TIME) -> Drain:
-        """Drain every unread conversation, past the cap; each is marked when you come back for the next. See `Drain`.
+        """Drain every unread conversation, past the cap; each is marked when you ask for the next. See `Drain`.
 
         `concurrency`: how many conversations are read ahead at most. `limit`: messages asked for in a page.
         `settle_time`: seconds after which a marking request of unknown outcome can no longer arrive.
@@ -217,7 +217,7 @@ class MessagesClient:
         return _messages(self.pages(pack_id, limit=limit, mark_as_read=mark_as_read))
 
     async def mark_read(self, pack_id: int | str) -> Conversation:
-        """Mark a conversation as read, and return all that the marking answers showed: a message may have come meanwhile.
+        """Mark a conversation as read, and return all that its answers showed: a message may have come meanwhile.
 
         The first page marks. Further pages are marked only where one still shows a message of the counterparty as
         unread after that: some servers mark no more than they return [observed:
