@@ -163,7 +163,7 @@ def _draw_answers(figure: Figure, size: Size, answers: Answers, words: Wording) 
         axes.set_xlim(0, max(shares) * 1.2)
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
-        figure.subplots_adjust(left=0.26, right=0.99, top=0.99, bottom=0.01)
+        figure.subplots_adjust(left=0.31, right=0.99, top=0.99, bottom=0.01)
     axes.bar_label(bars, said, padding=4, fontsize=12, color=_INK)
 
 

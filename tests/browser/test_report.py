@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from cases import case
 from cli.conftest import piped
 from mlmessages.report.figures import Figures
 from mlmessages.report.wording import ENGLISH
@@ -52,7 +53,7 @@ def conversations(days: float, number: int) -> list[bytes]:
     lines = []
     for n in range(number):
         begun = minutes_of(days) * n / number
-        rows = [message(f"{n}a", BUYER, begun, HOSTILE[n % len(HOSTILE)])]
+        rows = [message(f"{n}a", BUYER, begun, HOSTILE[n % len(HOSTILE)], site_id="MLB")]
         if n % 2:
             rows.append(message(f"{n}b", SELLER, begun + min(3 ** (n % 10), minutes_of(days) - begun)))
         blocked = ["blocked_by_claim", "blocked_by_time", "blocked_by_<b>new</b>"][n % 3] if n % 4 == 0 else None
@@ -68,6 +69,8 @@ FILES = {
     "without a date": [fetched("11", message("a", minutes=None))],
     "empty": [],
 }
+LANGUAGE_OF = {"in Spanish": "es", "in Portuguese": "pt"}
+FILES |= dict.fromkeys(LANGUAGE_OF, FILES["a month"])
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,8 @@ def browser() -> Iterator[Browser]:
 class Opened:
     """A page that is open, and everything it complained of or asked for."""
 
-    def __init__(self, browser: Browser, file: Path, viewport: dict[str, int]) -> None:
-        self.page: Page = browser.new_page(viewport=viewport)  # type: ignore[arg-type]
+    def __init__(self, browser: Browser, file: Path, viewport: dict[str, int], scheme: str = "light") -> None:
+        self.page: Page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -119,7 +122,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         source.write_bytes(b"".join(line + b"\n" for line in lines))
         os.utime(source, (0, START.timestamp() + 1300 * 86_400))
         # As a process: Playwright has the event loop of this one.
-        assert piped("report", str(source), "--out", str(made[name])).returncode == 0
+        language = ["--language", LANGUAGE_OF.get(name, "en")]
+        assert piped("report", str(source), "--out", str(made[name]), *language).returncode == 0
     return made
 
 
@@ -154,7 +158,7 @@ def test_it_is_quiet_complete_and_fits(browser: Browser, pages: dict[str, Path],
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-@pytest.mark.parametrize("name", ["a day", "a month", "a year", "three years"])
+@pytest.mark.parametrize("name", ["a day", "a month", "a year", "three years", *LANGUAGE_OF])
 def test_the_words_in_a_chart_can_be_read(
     browser: Browser, pages: dict[str, Path], name: str, viewport: dict[str, int]
 ):
@@ -172,6 +176,41 @@ def test_the_words_in_a_chart_can_be_read(
             apart_across = one["right"] <= other["left"] + 1 or other["right"] <= one["left"] + 1
             apart_down = one["bottom"] <= other["top"] + 4 or other["bottom"] <= one["top"] + 4
             assert apart_across or apart_down
+    opened.page.close()
+
+
+CONTRASTS = """all => all.filter(e => e.checkVisibility()).map(e => {
+  const light = rgb => { const [r, g, b] = rgb.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b };
+  let ground = e;
+  while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+  const style = getComputedStyle(e), ink = e instanceof SVGElement ? style.fill : style.color;
+  const [high, low] = [light(ink), light(getComputedStyle(ground).backgroundColor)].sort((a, b) => b - a);
+  return (high + 0.05) / (low + 0.05) })"""
+
+
+@case("R12")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_by_day_and_by_night(browser: Browser, pages: dict[str, Path], scheme: str):
+    """Every text, also of charts and links, has a contrast of 4.5 to 1 with its ground (WCAG AA), and the two differ."""
+    opened = Opened(browser, pages["a month"], WIDE, scheme)
+    for selector in ("h1", "p", "dt", "dd", "td", "th", "a", "li", "summary", "caption", "svg text", "footer"):
+        contrasts = opened.page.locator(selector).evaluate_all(CONTRASTS)
+        assert contrasts, selector
+        assert min(contrasts) >= 4.5, selector
+    ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(244, 246, 249)") is (scheme == "light")
+    opened.page.close()
+
+
+@case("R13")
+def test_a_link_leads_to_the_sale(browser: Browser, pages: dict[str, Path]):
+    """One for each conversation that waits, and none is followed by itself."""
+    opened = Opened(browser, pages["a month"], WIDE)
+    links = opened.page.locator(".waiting a").evaluate_all("all => all.map(a => a.href)")
+    packs = opened.texts(".waiting tbody th")
+    assert links == [f"https://www.mercadolivre.com.br/vendas/{pack}/detalhe" for pack in packs]
+    assert opened.asked == [pages["a month"].as_uri()]
     opened.page.close()
 
 
