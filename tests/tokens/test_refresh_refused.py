@@ -389,6 +389,36 @@ async def test_a_definite_refusal_is_written_down(store: FileTokenStore) -> None
     assert kept.refresh_token is not None
 
 
+@case("K26")
+@pytest.mark.parametrize(
+    ("refusal", "said", "hint"),
+    [
+        (Reply(401, {}), "(401): no reason given", "client secret"),
+        (Reply(403, {}), "(403): no reason given", None),
+        (
+            Reply(400, {"error": "invalid_scope", "message": "client_id unknown"}),
+            "invalid_scope",
+            "another application",
+        ),
+        (Reply(400, {"error": "invalid_scope"}), "(400): invalid_scope", None),
+        (Reply(400, {"error": "unauthorized_client", "message": "client_id unknown"}), "client_id", "client secret"),
+    ],
+    ids=["401", "403", "a word in the text", "a code without a hint", "a code before the text"],
+)
+@on_virtual_clock
+async def test_the_hint_is_the_one_of_the_code_then_of_the_text_then_of_the_status(
+    store: FileTokenStore, refusal: Reply, said: str, hint: str | None
+) -> None:
+    """And where none is known, there is none."""
+    sandbox = Sandbox(packs=0, rules=[on("token").do(refusal)])
+    await store.save(first_token(sandbox, age=7 * HOUR))
+    async with client_with(sandbox, source_of(sandbox, store)) as client:
+        with pytest.raises(AuthError) as refused:
+            await client.unread()
+    assert said in str(refused.value)
+    assert (refused.value.hint or "").count(hint or "nothing") == (hint is not None)
+
+
 # -- K35: odd answers that would do harm ---------------------------------------------------------------------------------
 
 
