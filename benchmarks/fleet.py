@@ -3,6 +3,7 @@
 `python benchmarks/fleet.py [--sellers 1000] [--packs 50] [--kill-every 600]`: the sellers' conversations are drained
 over a store in memory, on 500 reads a minute; every ten minutes one process is cut off from the store, as if it were
 killed, and another one starts. The sandbox keeps the log. Nothing sleeps: the clock of the event loop jumps.
+`--packs 0 --processes 1`: what a process with a thousand idle sellers holds, after half an hour.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from mlmessages.fleet.memory import MemoryDatabase, SharedMemory
 from mlmessages.models import Token
 from mlmessages.testing import Behaviour, Marketplace, RateWindow, virtual_run
 
-READS, PERIOD, PROCESSES = 500, 60.0, 3
+READS, PERIOD = 500, 60.0
+IDLE = 1800.0  # seconds that nothing happens, where there are no conversations
 
 
-async def main(sellers: int, packs: int, kill_every: float) -> None:
+async def main(sellers: int, packs: int, kill_every: float, processes: int) -> None:
     loop = asyncio.get_running_loop()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     marketplace = Marketplace(
@@ -63,15 +65,15 @@ async def main(sellers: int, packs: int, kill_every: float) -> None:
             task = asyncio.create_task(fleet.run(handler, grace=0.0))
             running.append((database, task))
 
-        for _ in range(PROCESSES):
+        for _ in range(processes):
             await start()
         began, wall, kills = loop.time(), time.perf_counter(), 0
         next_kill = began + kill_every
-        while len(delivered) < sellers * packs:
+        while len(delivered) < sellers * packs or (packs == 0 and loop.time() - began < IDLE):
             await asyncio.sleep(5)
             if not shares_at_20_minutes and loop.time() - began >= 1200:
                 shares_at_20_minutes = sorted(by_seller.values())
-            if loop.time() >= next_kill:
+            if packs and loop.time() >= next_kill:
                 next_kill += kill_every
                 database, task = running[kills]
                 database.cut_off()
@@ -89,13 +91,14 @@ async def main(sellers: int, packs: int, kill_every: float) -> None:
     refused = sum(entry.status == 429 for entry in log)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     share = took / (len(log) / READS * PERIOD)
+    expected = sellers * packs + listings
     rows = {
-        "conversations": f"{sellers * packs:,} of {sellers:,} sellers, {PROCESSES} processes, {kills} killed",
+        "conversations": f"{sellers * packs:,} of {sellers:,} sellers, {processes} processes, {kills} killed",
         "lost": len(marketplace.marked_ids() - delivered),
         "left unread": marketplace.unread,
         "delivered twice": twice,
         "requests": f"{len(log):,}: {listings:,} listings, {len(log) - listings:,} reads; {refused} refused with 429",
-        "of conversations + listings": f"{len(log) / (sellers * packs + listings):.4f}",
+        "of conversations + listings": f"{len(log) / expected:.4f}",
         "virtual minutes": f"{took / 60:.1f}, {share:.3f} of what the budget takes for these requests",
         "real seconds": f"{wall:.0f}",
         "MB of the sandbox": f"{sandbox_memory / 1024:.0f}",
@@ -113,5 +116,6 @@ if __name__ == "__main__":
     parser.add_argument("--sellers", type=int, default=1000)
     parser.add_argument("--packs", type=int, default=50)
     parser.add_argument("--kill-every", type=float, default=600.0)
+    parser.add_argument("--processes", type=int, default=3)
     options = parser.parse_args()
-    virtual_run(main(options.sellers, options.packs, options.kill_every))
+    virtual_run(main(options.sellers, options.packs, options.kill_every, options.processes))
