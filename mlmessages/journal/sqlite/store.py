@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,7 @@ class SqliteStore:
         check_place(path)
         self._path = path
         self._moving = moving
+        self._in_place = False
         self._lock = locked(path)
         try:
             self._db = self._open(path, seller_id)
@@ -73,6 +75,7 @@ class SqliteStore:
 
     def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
         self._db.execute("BEGIN IMMEDIATE")
+        self._in_place = False  # it is looked at once a transaction
         return frozenset(seats)
 
     def commit(self) -> None:
@@ -102,11 +105,11 @@ class SqliteStore:
         """Raise `JournalError` if the path leads to another file than the open one: the next process would not see
         what is written down here.
         """
-        try:
-            same = identity(self._path.stat(), self._path) == self._identity and self._lock.is_effective
-        except OSError:
-            same = False
-        if not same:
+        if self._in_place:
+            return
+        with suppress(OSError, JournalError):
+            self._in_place = identity(self._path.stat(), self._path) == self._identity and self._lock.is_effective
+        if not self._in_place:
             raise JournalError(
                 f"the journal {self._path.name} was deleted, moved or replaced while it was in use;"
                 " nothing more was marked"
