@@ -17,7 +17,20 @@ from mlmessages.errors import AuthError
 from mlmessages.testing import Reply, on
 from needs import needs
 
-COMMANDS = ["demo", "unread", "messages", "drain", "journal", "fetch", "report", "sandbox"]
+COMMANDS = [
+    "demo",
+    "doctor",
+    "unread",
+    "messages",
+    "send",
+    "download",
+    "drain",
+    "journal",
+    "fetch",
+    "report",
+    "serve",
+    "sandbox",
+]
 
 
 def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -117,7 +130,7 @@ def test_version_is_the_installed_one(tmp_path: Path):
         (["fetch", "--seller-id", "1", "--out", "o.jsonl"], "--packs"),
         (["fetch", "--seller-id", "1", "--out", "o.jsonl", "--packs", "missing"], "missing"),
         (["fetch", "--seller-id", "1", "--packs", "-"], "--out"),
-        (["journal"], "FILE"),
+        (["journal", "show"], "FILE"),
         (["report", "--out", "r.html"], "FILE.jsonl"),
         (["report", "missing.jsonl", "--out", "r.html"], "missing.jsonl"),
         (["report", "-"], "--out"),
