@@ -109,7 +109,7 @@ class OpenTelemetry:
             self._gauges[name].set(value)
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
+        """Make a span and metrics of an event."""
         match event:
             case RequestEvent():
                 self._request(event)

@@ -1,7 +1,7 @@
 """Notifications as a doorbell and a checksum: each rings for a listing, and its message must be known a minute later.
 
-Anybody can post a notification. What it can cause is bounded: rows in the journal, one listing in five seconds, and one
-fiftieth of the request budget.
+Strangers can post notifications too. What these can cause is bounded: rows in the journal, one listing in five
+seconds, and one fiftieth of the request budget.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Doorbell:
         self.ring()
 
     def ring(self) -> None:
-        """Ask for a listing."""
+        """Ask the service for a listing."""
         self.rung = True
         if self.listener is not None:
             self.listener()

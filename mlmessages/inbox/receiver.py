@@ -2,7 +2,7 @@
 
 Posts are not signed [documented: notifications], so the path is the secret, and nothing that a post says is believed:
 it is written down, and what it names is asked for with the seller's own token. Sender addresses are not looked at: the
-published list changes, and anybody can write headers such as X-Forwarded-For.
+published list changes, and every sender can write headers such as X-Forwarded-For.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST_BYTES: Final = 16 * 1024  # of a post; a notification has some 300
 _SECRET: Final = re.compile(r"[0-9A-Za-z._~-]{16,200}", re.ASCII)
 _PREFIX: Final = re.compile(r"(?:/[0-9A-Za-z._~-]+)*", re.ASCII)
 _WARN_EVERY: Final = 300.0  # seconds between two warnings of the same kind
-_HEALTH_EVERY: Final = 1.0  # seconds for which an answer of the health path holds: anybody may ask
+_HEALTH_EVERY: Final = 1.0  # seconds for which an answer of the health path holds: strangers may ask
 
 
 @runtime_checkable

@@ -120,6 +120,7 @@ async def test_a_message_in_hand_is_never_given_up(
         [(_, delivery)] = handler.deliveries
         assert delivery.pack_id == ""
         assert [message.id for message in delivery.unread] == ["abc123"]
+        assert inbox.report.requests == len(sandbox.log)
         async with running(inbox, handler):
             await later(1000)
     assert len(of(sandbox, "message")) == len(handler.deliveries) == 1

@@ -192,7 +192,8 @@ async def test_it_is_remembered_what_was_taken_along_while_news_wait_for_a_place
     async with inbox_of(sandbox, concurrency=1) as inbox, inbox.drain() as drain:
         first, second, third = [delivery.pack_id async for delivery in drain]
     sandbox.send(third)
-    seconds, taken = {first: 20.0, second: 60.0, third: 5.0}, []
+    seconds = {first: 20.0, second: 60.0, third: 5.0}
+    taken: list[str] = []
 
     async def handler(delivery: Delivery) -> None:
         await asyncio.sleep(seconds[delivery.pack_id])
