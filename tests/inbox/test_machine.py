@@ -253,7 +253,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     async def take(self, seconds: float, *, ack: bool) -> bool:
         """The next delivery, if it comes in time; False: there is none, or none yet."""
-        if self.drain is None or self.drain.closed:
+        if self.drain is None:
             self.drain = self.life.inbox.drain()
         try:
             async with asyncio.timeout(seconds):
@@ -264,9 +264,11 @@ class InboxMachine(RuleBasedStateMachine):
         except StopAsyncIteration:
             event("a drain ended")
             self.the_end_is_true()
+            self.drain = None
             return False
         except MessagesError as error:
             event(f"a drain ended in {type(error).__name__}")
+            self.drain = None
             return False
         await self.taken(delivery, ack=ack)
         return True
@@ -311,6 +313,7 @@ class InboxMachine(RuleBasedStateMachine):
     def it_closes_the_drain(self) -> None:
         if self.drain is not None:
             self.run(self.drain.aclose())
+            self.drain = None
 
     @rule()
     def it_ends(self) -> None:
