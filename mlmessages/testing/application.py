@@ -75,7 +75,7 @@ class ServedApplication:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """End a rule."""
+        """End a rule: it is played for no further request."""
         self._engine.remove_rule(rule)
 
     def refuse(self, pack_ids: Iterable[int | str], status: int = 403, body: object = None) -> Rule:

@@ -119,7 +119,7 @@ class Engine:
             self._listeners.append(listener)
 
     def unlisten(self, listener: Listener) -> None:
-        """End `listen`."""
+        """Call `listener` no more: the end of `listen`."""
         with self.lock:
             self._listeners.remove(listener)
 
@@ -140,7 +140,7 @@ class Engine:
             self._rules.append(ArmedRule(rule))
 
     def remove_rule(self, rule: Rule) -> None:
-        """End a rule."""
+        """End a rule: it is played for no further request."""
         with self.lock:
             self._rules = [armed for armed in self._rules if armed.rule is not rule]
 

@@ -44,7 +44,7 @@ _PACKS = 5
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the mark."""
+    """Register the mark `mlmessages_sandbox`."""
     config.addinivalue_line(
         "markers", f"{_MARK}(packs={_PACKS}, **options): what the sandbox of this test is made of, see `Sandbox`"
     )

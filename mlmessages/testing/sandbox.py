@@ -65,7 +65,7 @@ class Sandbox(ServedApplication, Seller):
         self._engine.listen(told)
 
     def unlisten(self, listener: Callable[[Action, str], None]) -> None:
-        """End `listen`."""
+        """Call `listener` no more: the end of `listen`."""
         self._engine.unlisten(self._listeners.pop(listener))
 
 

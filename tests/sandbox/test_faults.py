@@ -114,7 +114,7 @@ async def test_a_hanging_request_ends_with_the_server(over_a_socket):
         async with sandbox.serve() as server:
             asking = asyncio.ensure_future(session.get(server.base_url + "/marketplace/messages/unread"))
             await until(lambda: sandbox.log)
-        with pytest.raises(aiohttp.ClientConnectionError):  # aiohttp sends it again, to nobody
+        with pytest.raises(aiohttp.ClientConnectionError):  # aiohttp sends it again, to a closed port
             await asking
 
 

@@ -51,7 +51,7 @@ def test_a_pack_under_two_spellings_with_two_counts_in_changing_order(in_memory)
 
 
 def test_the_listing_of_another_user_and_packs_that_are_not_this_sellers(in_memory):
-    """A wrong seller id: the listing is somebody's, and each pack is refused."""
+    """A wrong seller id: the listing is of another user, and each pack is refused."""
     sandbox = Sandbox([Pack(P)], behaviour=Behaviour(listing_user_id=5))
 
     async def scenario(ask):

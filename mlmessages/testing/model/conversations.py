@@ -26,7 +26,7 @@ _REMEMBERED = 3600.0  # seconds for which a stale answer can still be given
 
 @attrs.define(eq=False)
 class Thread:
-    """One conversation."""
+    """One conversation between the seller and a buyer."""
 
     pack_id: str
     buyer_id: int
