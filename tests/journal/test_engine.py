@@ -17,7 +17,7 @@ from journal.stores import SELLER, entry
 from mlmessages.errors import JournalError
 from mlmessages.journal.journal import Journal, SqlitePlace
 from mlmessages.journal.sqlite import SqliteStore, contents
-from mlmessages.journal.store import Store, Stored, StoredMessage, Unstorable
+from mlmessages.journal.store import Conflict, Store, Stored, StoredMessage, Unstorable
 from mlmessages.testing import Sandbox
 from worlds import on_virtual_clock
 
@@ -133,6 +133,29 @@ async def test_what_the_engine_cannot_hold_is_an_error_and_no_standstill(rows: A
     with pytest.raises(JournalError):
         await ledger.listed(rows, None)
     await ledger.listed([("1", 1, None)], None)
+    await ledger.close()
+
+
+@on_virtual_clock
+async def test_a_transaction_that_meets_anothers_is_repeated(journal: Path) -> None:
+    """Three times; then its callers hear of it, and nothing of it is there."""
+    store = Wrapped(SqliteStore(journal, SELLER))
+    ledger = await opened(journal, store)
+    meetings = 3
+
+    def meet() -> None:
+        nonlocal meetings
+        if meetings:
+            meetings -= 1
+            raise Conflict("another process was faster")
+
+    store.before_commit = meet
+    await ledger.listed([("1", 1, None)], None)
+    assert (meetings, store.transactions) == (0, 1)
+    meetings = 4
+    with pytest.raises(Conflict):
+        await ledger.claim("1")
+    assert [row.state for row in await ledger.rows()] == ["open"]
     await ledger.close()
 
 

@@ -84,8 +84,8 @@ class Server:
             env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
         )
 
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
+    def start(self, **others: str) -> None:
+        """Start it, with other settings if need be, and wait until it answers."""
         options = {
             "port": self.port,
             "listen_addresses": "127.0.0.1",
@@ -94,6 +94,7 @@ class Server:
             "shared_buffers": "32MB",
             "max_prepared_transactions": 0,
             "log_min_messages": "warning",
+            **others,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 
 import pytest
@@ -156,3 +157,12 @@ def test_what_is_plain_and_what_is_encrypted_are_not_taken_for_each_other() -> N
     assert Keys(KEY).unseal("7", Keys(KEY).reseal("7", plain)) == b"words"
     assert "***" in repr(Keys(KEY))
     assert repr(Keys(None)) == "Keys(None)"
+
+
+@case("Q2")
+@pytest.mark.parametrize("module", ["psycopg", "cryptography.fernet"])
+def test_without_the_extra_the_line_to_type_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`RuntimeError`, at the making of a `Database`: nothing else needs it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RuntimeError, match=r'pip install "mlmessages\[postgres\]"'):
+        Database("postgresql:///db", key=KEY)

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 from cases import case
@@ -158,3 +159,29 @@ async def test_closing_does_not_wait_for_a_server_that_is_gone(own_server: Serve
     with pytest.raises(JournalError):
         await late
     own_server.start()
+
+
+@case("Q2")
+async def test_a_server_that_does_not_write_to_its_disk_is_refused(own_server: Server, schema: str) -> None:
+    """`fsync=off`: what it acknowledges may be gone after a power cut. Nothing is created."""
+    own_server.kill()
+    own_server.start(fsync="off")
+    try:
+        with pytest.raises(JournalError, match="fsync=off"):
+            async with Database(own_server.url("postgres"), key=None, schema=schema):
+                pass
+    finally:
+        own_server.kill()
+        own_server.start()
+    with psycopg.connect(own_server.url("postgres")) as admin:
+        assert admin.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchall() == []
+
+
+@case("Q2")
+async def test_a_statement_that_is_wrong_is_told_without_its_values(own_server: Server, schema: str) -> None:
+    """The server's own words name the place; the connection is used on."""
+    async with Database(own_server.url("postgres"), key=None, schema=schema) as database:
+        with pytest.raises(JournalError, match="UndefinedTable") as caught:
+            await database.statements.run(("SELECT %(x)s FROM mlmessages.nothing", {"x": "canary"}))
+        assert "canary" not in str(caught.value)
+        await database.check()
