@@ -19,7 +19,9 @@ try:
     from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider
     from opentelemetry.util.types import AttributeValue
 except ImportError as error:
-    raise ImportError("mlmessages.otel needs OpenTelemetry: pip install 'mlmessages[otel]'") from error
+    from .installing import how_to_install
+
+    raise ImportError(f"mlmessages.otel needs OpenTelemetry: {how_to_install('mlmessages[otel]')}") from error
 
 from .errors import JournalError
 from .events import (

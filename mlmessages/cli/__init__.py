@@ -17,7 +17,7 @@ import os
 import sys
 from importlib.util import find_spec
 
-from .installing import how_to_install
+from ..installing import how_to_install
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..installing import how_to_install
+
 
 def missing() -> RuntimeError:
-    """The error that names the line to type."""
-    return RuntimeError('a Database needs the extra "postgres": python -m pip install "mlmessages[postgres]"')
+    """Return the error that names the line to type."""
+    return RuntimeError(f'a Database needs the extra "postgres": {how_to_install("mlmessages[postgres]")}')

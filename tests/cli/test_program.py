@@ -12,8 +12,8 @@ import pytest
 from cases import case
 from cli.conftest import PROGRAM, Serve, environment, piped, run, settings_for
 from mlmessages.cli.app import cli
-from mlmessages.cli.installing import how_to_install
 from mlmessages.errors import AuthError
+from mlmessages.installing import how_to_install
 from mlmessages.testing import Reply, on
 from needs import needs
 
@@ -272,7 +272,7 @@ def test_a_sentence_and_its_hint_have_one_full_stop(monkeypatch: pytest.MonkeyPa
 )
 def test_the_line_that_installs_works_for_this_interpreter(here: set[str], said: str, monkeypatch: pytest.MonkeyPatch):
     """Where pip is missing it says what to do instead."""
-    monkeypatch.setattr("mlmessages.cli.installing.find_spec", lambda name: name if name in here else None)
+    monkeypatch.setattr("mlmessages.installing.find_spec", lambda name: name if name in here else None)
     line = how_to_install("mlmessages[cli]")
     assert said in line
     assert sys.executable in line

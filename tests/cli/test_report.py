@@ -18,7 +18,7 @@ from click.testing import Result
 
 from cases import case
 from cli.conftest import PROGRAM, Serve, environment, mode, piped, read_until, run, started
-from mlmessages.cli.installing import how_to_install
+from mlmessages.installing import how_to_install
 from mlmessages.testing import Message, Pack, Server
 from needs import needs
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import click
 
+from ...installing import how_to_install
 from ..database import with_database
-from ..installing import how_to_install
 from ..interruptible import run
 from ..terminal import counted, stderr, stdout
 

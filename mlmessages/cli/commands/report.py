@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from ...installing import how_to_install
 from ..blocking import apart, read_stdin
-from ..installing import how_to_install
 from ..interruptible import run
 from ..settings import SELLER_ID
 from ..terminal import counted, note, stderr
