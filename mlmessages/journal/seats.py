@@ -72,6 +72,7 @@ class Worker:
         self._beating: asyncio.Task[None] | None = None
         self._breaks = 0
         self._troubles = False
+        self._taking = 0  # calls under way that may take seats
 
     def listen(self, told: Callable[[SeatChange], None]) -> None:
         """Call `told` with each change from now on."""
@@ -231,7 +232,12 @@ class Worker:
         if max(now - then for now, then in zip(sent, self._renewed, strict=True)) >= self.lease / _RENEWALS:
             await self._renewing(lambda store: store.sweep())
         expected = self.seats
-        self._compare(expected, await self.engine.ask(lambda store: store.seats(self.id)))
+        found = await self.engine.ask(lambda store: store.seats(self.id))
+        self._compare(expected, found)
+        if not self._taking:
+            for held in found:
+                if held.seat.seller_id not in self._held:  # the caller that took it was cancelled meanwhile
+                    await self.release(held.seat)
 
     def _compare(self, expected: Iterable[Seat], found: Iterable[Held]) -> None:
         rings = {held.seat: held.rings for held in found}
@@ -272,8 +278,14 @@ class Worker:
                 store.register(self.id, self.name, self.lease)
             return work(store)
 
+        if self.engine.breaks != self._breaks:
+            await self._give_up_all()
         sent = _clocks()
-        result = await self._decide(renewed)
+        self._taking += 1
+        try:
+            result = await self._decide(renewed)
+        finally:
+            self._taking -= 1
         self._renewed = sent
         return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from mlmessages.journal.engine import Engine
 from mlmessages.journal.journal import Journal
 from mlmessages.journal.memory import Memory, MemoryStore
 from mlmessages.journal.seats import SeatChange, Worker
-from mlmessages.journal.store import Seat
+from mlmessages.journal.store import Disconnected, Seat
 from worlds import on_virtual_clock
 
 
@@ -216,3 +216,64 @@ async def test_a_worker_that_ends_is_followed_at_once() -> None:
         async with process(shared, "one") as (one, _):
             await one.take("7", settle_time=SETTLE)
         assert (await two.take("7", settle_time=SETTLE)).epoch == 2
+
+
+@on_virtual_clock
+async def test_a_seat_whose_taker_was_cancelled_is_given_back() -> None:
+    """The store has it as held, and no inbox serves it: another worker gets it within a heartbeat."""
+    shared = memory()
+    async with process(shared, "one") as (one, _), process(shared, "two") as (two, _):
+        for steps in range(6):
+            taking = asyncio.create_task(one.take("7", settle_time=SETTLE))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            taking.cancel()
+            [seat] = await asyncio.gather(taking, return_exceptions=True)
+            if isinstance(seat, Seat):
+                await one.release(seat)
+            await asyncio.sleep(2.5)
+            assert one.seats == ()
+            await two.release(await two.take("7", settle_time=SETTLE))
+
+
+class Breaking(MemoryStore):
+    """A store whose connection breaks when it is told to."""
+
+    breaks = False
+
+    def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
+        if self.breaks:
+            self.breaks = False
+            raise Disconnected("the line is cut")
+        return super().begin(seats)
+
+
+@on_virtual_clock
+async def test_after_a_broken_connection_a_seat_can_be_taken_at_once() -> None:
+    """What was held is lost, and given back before anything is taken: its own worker is not in the way."""
+    store = Breaking(memory())
+    engine = Engine(lambda: store)
+    await engine.open()
+    told: list[SeatChange] = []
+    worker = Worker(engine, name="one", told=told.append)
+    await worker.start()
+    journal = Journal(worker.place_of("7", SETTLE))
+    await journal.open()
+    await journal.listed([("1", 1, None)], None)
+    await journal.claim("1")
+    store.breaks = True
+    with pytest.raises(Disconnected):
+        await journal.claim("1")
+    with pytest.raises(JournalError, match="open the inbox again"):
+        await journal.claim("1")
+    again = Journal(worker.place_of("7", SETTLE))
+    await again.open()
+    assert [change.what for change in told] == ["taken", "lost", "taken"]
+    assert [(row.state, row.outcome_unknown) for row in await again.rows()] == [("open", True)]
+    await again.claim("1")
+    again.check()
+    await journal.close()
+    again.check()
+    await again.close()
+    await worker.stop()
+    await engine.close()
