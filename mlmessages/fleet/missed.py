@@ -38,12 +38,17 @@ class MissedNotifications:
             await asyncio.sleep(_PACE)
             try:
                 service = self._next()
-                if service is not None and await self._database.journals.claim_duty(_DUTY, _PACE):
+                if service is not None and await self._may_ask():
+                    self._asked[service.seat.seller_id] = asyncio.get_running_loop().time()
                     await self._ask(service)
             except JournalError:
                 pass  # the fleet says so
             except MessagesError as error:
                 _log.warning("the missed notifications cannot be read: %s", error)
+
+    async def _may_ask(self) -> bool:
+        """Return True if no process has sent a request for some seconds; then this one may send one."""
+        return await self._database.journals.claim_duty(_DUTY, _PACE)
 
     def _next(self) -> SellerService | None:
         """Return the service of the seller whose turn came longest ago, an hour at least."""
@@ -53,7 +58,6 @@ class MissedNotifications:
         seller = min(due, key=due.__getitem__, default=None)
         if seller is None or now - due[seller] < _EACH:
             return None
-        self._asked[seller] = now
         return self._services[seller]
 
     async def _ask(self, service: SellerService) -> None:
@@ -61,6 +65,8 @@ class MissedNotifications:
         async with aclosing(reader.missed(self._application_id, reader.topic, count)) as missed:
             async for notification in missed:
                 await self._database.notify(notification)
-                if count.requests > paused:  # another page was read
+                if count.requests > paused:  # another page was read, and one more may follow
                     paused = count.requests
                     await asyncio.sleep(_PACE)
+                    while not await self._may_ask():
+                        await asyncio.sleep(_PACE)

@@ -15,11 +15,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from cases import case
-from mlmessages import Delivery, Fleet, Limits, events
+from mlmessages import Delivery, Fleet, Limits, Notification, events
 from mlmessages.fleet.memory import MemoryDatabase, SharedMemory
 from mlmessages.models import Token
 from mlmessages.otel import OpenTelemetry
-from mlmessages.testing import Behaviour, Marketplace, RateWindow
+from mlmessages.testing import Behaviour, Marketplace, RateWindow, Reply, on
 from worlds import on_virtual_clock
 
 
@@ -189,6 +189,79 @@ async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() 
             )
             await process.database.journals.resume(seller_id)
             await world.until(lambda: world.delivered == world.marketplace.message_ids())
+
+
+@case("Q23")
+@pytest.mark.parametrize("whose", ["application", "seller"])
+@on_virtual_clock
+async def test_missed_notifications_are_asked_for_once_and_reach_every_seller(whose: Any) -> None:
+    """Five a minute at most over all processes, each seller once an hour; what is found rings for its seller alone."""
+    behaviour = Behaviour(missed_feeds_of=whose)
+    async with world_of(4, 1, behaviour=behaviour) as world, world.process("a"), world.process("b"):
+        await world.until(lambda: len(world.deliveries) == 4)
+        seller = world.marketplace.sellers[2]
+        hidden = seller.send(seller.pack_ids()[0], "¿Y bien?")
+        world.marketplace.missed(
+            {
+                "topic": "marketplace_messages",
+                "resource": f"/marketplace/messages/{hidden}",
+                "user_id": int(seller.seller_id),
+                "application_id": int(world.marketplace.application.client_id),
+            }
+        )
+        await world.until(lambda: hidden in world.delivered, within=120)
+        await asyncio.sleep(3500)
+    asked = [entry for entry in world.marketplace.log if entry.kind == "missed"]
+    assert {entry.seller_id for entry in asked} == {seller.seller_id for seller in world.marketplace.sellers}
+    assert all(len([entry for entry in asked if 0 <= entry.at - first.at < 59]) <= 5 for first in asked)
+    assert len(asked) <= 4 * 2 * 2  # a page with something new is followed by one without; twice an hour at the most
+
+
+@case("Q23")
+@on_virtual_clock
+async def test_missed_notifications_that_are_refused_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning; deliveries go on."""
+    async with world_of(1, 1, rules=[on("missed").do(Reply(403))]) as world, world.process("a"):
+        await asyncio.sleep(60)
+        assert "missed notifications cannot be read" in caplog.text
+        world.marketplace.sellers[0].send(world.marketplace.pack_ids()[0], "¿Y bien?")
+        await world.until(lambda: world.delivered == world.marketplace.message_ids())
+
+
+@case("Q24")
+@on_virtual_clock
+async def test_a_notification_at_any_process_reaches_the_holder_within_seconds() -> None:
+    """It rings: the listing does not wait for its interval."""
+    async with world_of(2, 1) as world, world.process("a"):
+        await world.until(lambda: len(world.deliveries) == 2)
+        await asyncio.sleep(10)
+        seller = world.marketplace.sellers[1]
+        message = seller.send(seller.pack_ids()[0], "¿Y bien?")
+        async with MemoryDatabase(world.shared, "replica") as replica:
+            told = Notification.parse(
+                f'{{"topic": "messages", "resource": "{message}", "user_id": {seller.seller_id}}}'.encode()
+            )
+            assert await replica.notify(told)
+            assert not await replica.notify(evolve(told, user_id="1"))
+            assert not await replica.notify(evolve(told, user_id=None))
+        await world.until(lambda: message in world.delivered, within=8)
+
+
+@on_virtual_clock
+async def test_one_run_at_a_time_and_a_handler_that_can_be_called() -> None:
+    """`RuntimeError` for a second run, `ValueError` for handlers that are none."""
+    async with world_of(1, 1) as world, world.process("a") as process:
+        await world.until(lambda: len(world.deliveries) == 1)
+        assert repr(process.fleet) == "Fleet(sellers=1)"
+        with pytest.raises(RuntimeError, match="runs already"):
+            await process.fleet.run(world.handler)
+    async with MemoryDatabase(world.shared) as database:
+        fleet = Fleet(database, "1", "secret")
+        assert fleet.report.sellers == ()
+        with pytest.raises(ValueError, match="handler"):
+            await fleet.run("print")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="on_error"):
+            await fleet.run(world.handler, on_error=5)  # type: ignore[arg-type]
 
 
 @case("Q19")
