@@ -50,6 +50,12 @@ class MissedNotifications:
         """Return True if no process has sent a request for some seconds; then this one may send one."""
         return await self._database.journals.claim_duty(_DUTY, _PACE)
 
+    async def _wait_for_turn(self) -> None:
+        while True:
+            await asyncio.sleep(_PACE)
+            if await self._may_ask():
+                return
+
     def _next(self) -> SellerService | None:
         """Return the service of the seller whose turn came longest ago, an hour at least."""
         now = asyncio.get_running_loop().time()
@@ -67,6 +73,4 @@ class MissedNotifications:
                 await self._database.notify(notification)
                 if count.requests > paused:  # another page was read, and one more may follow
                     paused = count.requests
-                    await asyncio.sleep(_PACE)
-                    while not await self._may_ask():
-                        await asyncio.sleep(_PACE)
+                    await self._wait_for_turn()
