@@ -70,6 +70,33 @@ def test_no_answer_is_an_accident(value: Any) -> None:
         assert token.user_id
 
 
+def test_what_an_answer_leaves_out_stays_and_is_remarked() -> None:
+    """A refresh token, a life, a seller: from before, where there was one; what was odd is said without quoting it."""
+    whole = {"access_token": "new", "refresh_token": "TG-new", "expires_in": 7200, "user_id": 5}
+    before = Token("a", "TG-old", NOON, NOON - HOUR, "9", refresh_issued_at=NOON - 9 * HOUR)
+    grant = grants.read_grant(json.dumps(whole).encode())
+    assert grant is not None
+    assert grant.remarks == ()
+    assert grants.next_token(grant, NOON, before) == Token("new", "TG-new", NOON + 2 * HOUR, NOON, "5")
+    bare = grants.read_grant(b'{"access_token": "new"}')
+    assert bare is not None
+    assert [("refresh_token" in remark, "expires_in" in remark) for remark in bare.remarks] == [
+        (True, False),
+        (False, True),
+    ]
+    assert grants.next_token(bare, NOON, before) == Token(
+        "new", "TG-old", NOON + 3 * HOUR, NOON, "9", refresh_issued_at=NOON - 9 * HOUR
+    )
+    for nothing in (None, Token("a", None, NOON)):
+        assert grants.next_token(bare, NOON, nothing) == Token("new", None, NOON + 3 * HOUR, NOON)
+
+
+def test_when_a_token_was_issued() -> None:
+    """As it says, or six hours before its end."""
+    assert grants.issued(Token("a", None, NOON, NOON - HOUR)) == NOON - HOUR
+    assert grants.issued(Token("a", None, NOON)) == NOON - 6 * HOUR
+
+
 @pytest.mark.parametrize("body", [b"", b"x", b"<html>", b"[]", b"null", b'"APP_USR-1"', b"\xff", b"[" * 100_000])
 def test_what_is_no_answer_is_none(body: bytes) -> None:
     """No exception, which would have the body in its frames."""
@@ -88,6 +115,7 @@ def test_what_is_no_answer_is_none(body: bytes) -> None:
         ("TG 1", None, None),
         ("https://x.example/cb", None, None),
         ("https://x.example/cb?code=", None, None),
+        ("https://[x", None, None),
     ],
 )
 def test_what_people_paste(pasted: str, code: str | None, state: str | None) -> None:
