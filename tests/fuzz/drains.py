@@ -78,6 +78,7 @@ class World:
     requests: int = 0
     quiet: bool = False
     faults: list[str] = field(factory=list)
+    events_left: int = 60  # around requests: else what grows while it is read grows for ever
     last_listing: float = -1.0
     last_event: float = -1.0
 
@@ -162,7 +163,8 @@ class World:
     # -- what happens --
 
     def _perhaps(self, pack_id: str) -> None:
-        if not self.quiet and self.rng.random() < self.eager:
+        if not self.quiet and self.events_left and self.rng.random() < self.eager:
+            self.events_left -= 1
             self.happen(pack_id)
 
     def happen(self, pack_id: str) -> None:
