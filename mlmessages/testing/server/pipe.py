@@ -24,7 +24,7 @@ class Pipe(asyncio.Transport):
     # -- between the two ends
 
     def attach(self, other: Pipe) -> None:
-        """Name the other end."""
+        """Name the end that is written to."""
         self._other = other
 
     def deliver(self, data: bytes) -> None:
