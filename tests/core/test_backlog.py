@@ -375,6 +375,22 @@ def test_unknown_marks_are_bounded() -> None:
     assert backlog.waiting == 0
 
 
+def test_an_answered_mark_forgets_the_unknown_ones_before_it() -> None:
+    """Four unknown marks, one answer, and again as many as are allowed: what was settled does not count."""
+    backlog = Backlog(SETTLE)
+    backlog.listed(listing("1"), 0.0)
+    now = 0.0
+    for answered in (True, False):
+        for _ in range(4 if answered else 5):
+            backlog.wait_for_outcome(only(backlog, now), AnswerLost("lost"), now)
+            now += SETTLE
+        if answered:
+            backlog.marked(only(backlog, now))
+            backlog.listed(listing("1"), now)
+    assert backlog.parked == ()
+    assert only(backlog, now).pack_id == "1"
+
+
 # -- listings that are not to be believed ------------------------------------------------------------------------------
 
 
