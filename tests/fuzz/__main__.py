@@ -16,7 +16,7 @@ by hand or served by `run`, killed and started again).
 
 It ends with 1 if a message was lost (marked by us, and handed over nowhere), if one was left (unread, although all was
 said to be done), or if anything else was wrong, such as a message that was handed over twice. A run of ten thousand
-takes some ten minutes; `tests/fuzz/test_worlds.py` lives through a few hundred.
+takes a few minutes; `tests/fuzz/test_worlds.py` lives through a few hundred.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 
 from fuzz.kinds import KINDS, live
 
-CHUNKS = {"walks": (2, 400), "reads": (4, 25), "drains": (6, 15), "inboxes": (4, 15)}
+CHUNKS = {"walks": (2, 600), "reads": (4, 30), "drains": (6, 30), "inboxes": (4, 18)}
 """How many tests of how many worlds."""
 
 
