@@ -170,7 +170,7 @@ def test_a_lost_message_ends_in_exit_code_1(monkeypatch: pytest.MonkeyPatch):
     assert result.stderr.splitlines()[-1].startswith("Error: ")
 
 
-@case("Q46")
+@case("S46")
 @needs("signals")
 def test_three_workers_lose_nothing_when_one_is_killed() -> None:
     """`--fleet`: a PostgreSQL of its own, sixty sellers, a kill, and the check against the sandbox's records."""

@@ -90,7 +90,7 @@ async def world_of(sellers: int, packs: int, *, limits: Limits | None = None, **
     yield World(marketplace, shared)
 
 
-@case("Q10")
+@case("S10")
 @on_virtual_clock
 async def test_every_seller_is_drained_and_named() -> None:
     """All messages of all sellers come, each delivery with its seller's id, and nothing is left unread."""
@@ -106,7 +106,7 @@ async def test_every_seller_is_drained_and_named() -> None:
         assert report.requests == len(world.marketplace.log)
 
 
-@case("Q11")
+@case("S11")
 @on_virtual_clock
 async def test_two_processes_share_the_sellers_evenly_and_none_is_served_twice() -> None:
     """The second takes half of what the first has; each conversation is marked once."""
@@ -121,7 +121,7 @@ async def test_two_processes_share_the_sellers_evenly_and_none_is_served_twice()
     assert len(marks) == len(set(marks)) == 24
 
 
-@case("Q12")
+@case("S12")
 @on_virtual_clock
 async def test_the_sellers_of_a_process_that_dies_are_taken_over() -> None:
     """Within the lease and two seconds each has a holder again, and nothing is lost."""
@@ -136,7 +136,7 @@ async def test_the_sellers_of_a_process_that_dies_are_taken_over() -> None:
             assert world.marketplace.unread == 0
 
 
-@case("Q13")
+@case("S13")
 @on_virtual_clock
 async def test_a_process_that_stops_hands_over_within_seconds() -> None:
     """What it has in hand it finishes; two seconds later others have its sellers."""
@@ -148,7 +148,7 @@ async def test_a_process_that_stops_hands_over_within_seconds() -> None:
         assert asyncio.get_running_loop().time() - stopped <= 2
 
 
-@case("Q14")
+@case("S14")
 @on_virtual_clock
 async def test_one_budget_is_never_exceeded_and_the_sellers_share_it() -> None:
     """No 429 over three processes; at half time no seller is far behind the others."""
@@ -165,7 +165,7 @@ async def test_one_budget_is_never_exceeded_and_the_sellers_share_it() -> None:
     assert not [entry for entry in world.marketplace.log if entry.status == 429]
 
 
-@case("Q15")
+@case("S15")
 @on_virtual_clock
 async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() -> None:
     """The reason is kept with the seller and in the report."""
@@ -191,7 +191,7 @@ async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() 
             await world.until(lambda: world.delivered == world.marketplace.message_ids())
 
 
-@case("Q23")
+@case("S23")
 @pytest.mark.parametrize("whose", ["application", "seller"])
 @on_virtual_clock
 async def test_missed_notifications_are_asked_for_once_and_reach_every_seller(whose: Any) -> None:
@@ -217,7 +217,7 @@ async def test_missed_notifications_are_asked_for_once_and_reach_every_seller(wh
     assert len(asked) <= 4 * 2 * 2  # a page with something new is followed by one without; twice an hour at the most
 
 
-@case("Q23")
+@case("S23")
 @on_virtual_clock
 async def test_missed_notifications_that_are_refused_harm_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A warning; deliveries go on."""
@@ -228,7 +228,7 @@ async def test_missed_notifications_that_are_refused_harm_nothing(caplog: pytest
         await world.until(lambda: world.delivered == world.marketplace.message_ids())
 
 
-@case("Q24")
+@case("S24")
 @on_virtual_clock
 async def test_a_notification_at_any_process_reaches_the_holder_within_seconds() -> None:
     """It rings: the listing does not wait for its interval."""
@@ -264,7 +264,7 @@ async def test_one_run_at_a_time_and_a_handler_that_can_be_called() -> None:
             await fleet.run(world.handler, on_error=5)  # type: ignore[arg-type]
 
 
-@case("Q19")
+@case("S19")
 @on_virtual_clock
 async def test_events_tell_who_holds_whom_and_who_is_stopped() -> None:
     """Taken, lost, released, each with its epoch; a stop with its reason and time. Metrics add up to what is held."""
@@ -306,7 +306,7 @@ async def test_events_tell_who_holds_whom_and_who_is_stopped() -> None:
     assert sums["mlmessages.lease.lost"] >= 1
 
 
-@case("Q16")
+@case("S16")
 @on_virtual_clock
 async def test_a_handler_replies_with_the_client_of_the_seller() -> None:
     """It is open, entering it changes nothing, and the reply is the seller's own."""
@@ -338,7 +338,7 @@ async def test_a_handler_replies_with_the_client_of_the_seller() -> None:
                 assert (await client.unread()).packs == ()
 
 
-@case("Q17")
+@case("S17")
 @on_virtual_clock
 async def test_no_more_handlers_run_at_a_time_than_asked() -> None:
     """Over all sellers of a process."""
@@ -358,7 +358,7 @@ async def test_no_more_handlers_run_at_a_time_than_asked() -> None:
         assert most == 4
 
 
-@case("Q18")
+@case("S18")
 @on_virtual_clock
 async def test_listings_that_nothing_asks_for_fit_the_budget() -> None:
     """Forty idle sellers on 60 reads a minute: at most a fifth of them, so each is listed once in 200 seconds."""

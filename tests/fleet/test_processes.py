@@ -93,7 +93,7 @@ async def machines(tmp_path: Path, database_url: str, sellers: int, packs: int) 
                 program.communicate()
 
 
-@case("Q20")
+@case("S20")
 @needs("signals")
 async def test_killed_and_started_again_nothing_is_lost_and_the_budget_holds(tmp_path: Path, database_url: str) -> None:
     """Two programs; one is killed with SIGKILL in the middle, and another comes: all is delivered, and no 429."""
@@ -110,7 +110,7 @@ async def test_killed_and_started_again_nothing_is_lost_and_the_budget_holds(tmp
         assert not [entry for entry in running.marketplace.log if entry.status == 429]
 
 
-@case("Q21")
+@case("S21")
 @needs("signals")
 async def test_a_program_that_is_stopped_hands_its_sellers_over(tmp_path: Path, database_url: str) -> None:
     """SIGTERM: it ends well, nothing is in doubt, and the other has all sellers without waiting for a lease."""
@@ -128,7 +128,7 @@ async def test_a_program_that_is_stopped_hands_its_sellers_over(tmp_path: Path, 
         assert len(marks) == len(set(marks))
 
 
-@case("Q22")
+@case("S22")
 @needs("signals")
 async def test_a_program_that_sleeps_past_its_lease_sends_nothing_more(tmp_path: Path, database_url: str) -> None:
     """SIGSTOP until another has its sellers, then SIGCONT: it decides nothing, takes its share again, and nothing is lost."""

@@ -49,7 +49,7 @@ def add(url: str, *sellers: int, key: str = OLD) -> None:
     asyncio.run(main())
 
 
-@case("Q40")
+@case("S40")
 def test_no_sellers_yet_says_how_to_add_one(command: Command) -> None:
     """Exit code 0, and the next step."""
     result = command("sellers")
@@ -57,7 +57,7 @@ def test_no_sellers_yet_says_how_to_add_one(command: Command) -> None:
     assert "auth exchange --database" in result.stderr
 
 
-@case("Q40")
+@case("S40")
 def test_sellers_are_listed_and_a_stopped_one_is_exit_code_3(command: Command, database_url: str) -> None:
     """With holder, figures and reason; as JSON too."""
     add(database_url, 7001, 7002)
@@ -77,7 +77,7 @@ def test_sellers_are_listed_and_a_stopped_one_is_exit_code_3(command: Command, d
     assert {row["seller_id"]: row["stopped"] is None for row in rows} == {"7001": True, "7002": False}
 
 
-@case("Q40")
+@case("S40")
 def test_without_a_database_it_is_misuse(command: Command) -> None:
     """The line names the variable."""
     result = command("sellers", MLMESSAGES_DATABASE="")
@@ -88,7 +88,7 @@ def test_without_a_database_it_is_misuse(command: Command) -> None:
     assert "hunter2" not in result.output
 
 
-@case("Q41")
+@case("S41")
 def test_check_says_what_the_database_keeps(command: Command) -> None:
     """Durable, its clock, its version: exit code 0; a worker that lives is named."""
     result = command("database", "check")
@@ -101,7 +101,7 @@ def test_check_says_what_the_database_keeps(command: Command) -> None:
     assert abs(found["clock"]) < 5
 
 
-@case("Q41")
+@case("S41")
 def test_check_fails_where_the_clocks_differ(command: Command, database_url: str) -> None:
     """A clock of the database that is an hour ahead is told, with exit code 1."""
     command("database", "upgrade")
@@ -116,7 +116,7 @@ def test_check_fails_where_the_clocks_differ(command: Command, database_url: str
     assert json.loads(command("database", "check", "--json").stdout)["failed"] == ["clock"]
 
 
-@case("Q42")
+@case("S42")
 def test_the_schema_can_be_made_by_another_user(command: Command, database_url: str) -> None:
     """What `database schema` prints makes it, and `upgrade` finds nothing left to do."""
     script = command("database", "schema").stdout
@@ -128,7 +128,7 @@ def test_the_schema_can_be_made_by_another_user(command: Command, database_url: 
     assert command("database", "schema", "--schema", "Robert'); --").exit_code == 2
 
 
-@case("Q43")
+@case("S43")
 def test_rekey_encrypts_by_the_first_key(command: Command, database_url: str) -> None:
     """Afterwards the old key is not needed any more, and is not enough."""
     add(database_url, 7001, 7002)
@@ -148,7 +148,7 @@ def test_rekey_encrypts_by_the_first_key(command: Command, database_url: str) ->
         asyncio.run(token(OLD))
 
 
-@case("Q45")
+@case("S45")
 @pytest.mark.parametrize("moved", [True, False])
 def test_a_journal_is_moved_and_shown_by_its_seller(
     moved: bool, command: Command, database_url: str, tmp_path: Path

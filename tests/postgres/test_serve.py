@@ -38,7 +38,7 @@ def line_with(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     raise AssertionError(seen)
 
 
-@case("Q44")
+@case("S44")
 @needs("signals")
 async def test_a_worker_delivers_what_a_web_replica_was_told(database_url: str, tmp_path: Path) -> None:
     """All sellers are drained; the post to a process without seats leads to a delivery; SIGTERM ends both well."""

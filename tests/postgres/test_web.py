@@ -20,7 +20,7 @@ def named(seller: str, message: str, **more: Any) -> dict[str, Any]:
     return {"topic": "messages", "resource": message, "user_id": int(seller), "application_id": APP, **more}
 
 
-@case("Q30")
+@case("S30")
 async def test_any_replica_takes_a_notification_and_the_holder_delivers(database_url: str) -> None:
     """The replica holds no seat; the message is handled before the periodic listing would have come."""
     sandbox = Sandbox(packs=1)
@@ -47,7 +47,7 @@ async def test_any_replica_takes_a_notification_and_the_holder_delivers(database
         await asyncio.wait([running])
 
 
-@case("Q30", "G2", "G4")
+@case("S30", "G2", "G4")
 async def test_what_is_for_no_seller_of_the_database_is_answered_and_left_out(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
