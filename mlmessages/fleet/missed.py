@@ -43,6 +43,8 @@ class MissedNotifications:
                     await self._ask(service)
             except JournalError:
                 pass  # the fleet says so
+            except RuntimeError:
+                pass  # the seller was given back meanwhile, and its client is closed
             except MessagesError as error:
                 _log.warning("the missed notifications cannot be read: %s", error)
 

@@ -45,6 +45,7 @@ class Supervisor:
         self._events = events
         self._over = FleetReport()  # what the services did that have ended
         self._stopped: dict[str, str] = {}
+        self._served: set[Seat] = set()  # this worker may hold others, for an `Inbox` or another fleet
         self._in_trouble = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,21 +80,33 @@ class Supervisor:
     async def _take(self) -> list[Seat]:
         """Take what is free; return what is more than this process's share."""
         if self._sellers is None:
-            return await self._worker.balance(settle_time=self._settle_time)
-        for seller_id in sorted(self._sellers - {seat.seller_id for seat in self._worker.seats}):
-            with suppress(JournalError):  # another machine has it, or it is stopped
-                await self._worker.take(seller_id, settle_time=self._settle_time)
+            taken, surplus = await self._worker.balance(settle_time=self._settle_time)
+            for seat in taken:
+                self._start(seat)
+            return surplus
+        wanted = self._sellers - {seat.seller_id for seat in self._worker.seats}
+        if wanted:
+            wanted -= {each.seller_id for each in await self._journals.sellers() if each.holder or each.stopped}
+        for seller_id in sorted(wanted):
+            with suppress(JournalError):  # another machine has it by now
+                self._start(await self._worker.take(seller_id, settle_time=self._settle_time))
         return []
 
+    def _start(self, seat: Seat) -> None:
+        self._served.add(seat)
+        self._events.emit(SeatEvent(seat.seller_id, "taken", seat.epoch))
+        service = self.services[seat.seller_id] = self._serve(seat)
+        service.task.add_done_callback(lambda _: self._ended(service))
+
     def _told(self, change: SeatChange) -> None:
+        if change.what not in ("lost", "released") or change.seat not in self._served:
+            return
         seller_id = change.seat.seller_id
-        if change.what != "rung":
-            self._events.emit(SeatEvent(seller_id, change.what, change.seat.epoch))
-        if change.what == "taken":
-            service = self.services[seller_id] = self._serve(change.seat)
-            service.task.add_done_callback(lambda _: self._ended(service))
-        elif change.what == "lost" and seller_id in self.services:
-            self.services[seller_id].stop(grace=0.0)
+        self._served.discard(change.seat)
+        self._events.emit(SeatEvent(seller_id, change.what, change.seat.epoch))
+        service = self.services.get(seller_id)
+        if change.what == "lost" and service is not None and service.seat == change.seat:
+            service.stop(grace=0.0)
 
     def _ended(self, service: SellerService) -> None:
         seller_id = service.seat.seller_id

@@ -35,6 +35,7 @@ from ..failpoints import failpoint
 from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
+from ..journal.seats import SECOND_LOOK
 from ..journal.store import PARKED, Row, StoredMessage, Unstorable
 from ..models import InboxReport, Message, UnreadListing
 from .undelivered import NewMessages, Undelivered
@@ -136,7 +137,7 @@ class Ingest:
         pack = Pack(row.pack_id, row.count, row.resource, outcome_unknown=row.outcome_unknown)
         self._owed[row.pack_id] = _Owed(row.listed_at, row.outcome_unknown, row.attempts)
         # At the most the longest: a wall clock that was set must not make it wait for ever.
-        longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, _LISTED_TOO_EARLY)
+        longest = _LONGEST_PARKING if row.state == PARKED else max(self._settle_time, SECOND_LOOK)
         wait = min(row.wait, longest)
         if wait > 0 and row.state == PARKED:
             self.backlog.restore_parked(pack, errors.load(row.error))

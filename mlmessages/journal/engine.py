@@ -100,6 +100,8 @@ class Engine:
                     results: Sequence[Any] = await self._thread.call(lambda store, units=units: _commit(store, units))  # type: ignore[misc]
                 except Exception as error:
                     results = [error] * len(units)
+                else:
+                    self._thread.breaks += any(isinstance(result, Disconnected) for result in results)
                 again = self._said_again(units, results)
                 for unit, result in zip(units, results, strict=True):
                     if unit not in again:

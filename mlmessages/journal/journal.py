@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from ..errors import JournalError
+from ..errors import JournalError, LeaseLost
 from .engine import Engine
 from .sqlite import SqliteStore
 from .store import FailedDelivery, PendingCheck, Row, Seat, Store, Stored, StoredMessage
@@ -106,9 +106,12 @@ class Journal:
     async def read(
         self, pack_id: str, entries: Sequence[StoredMessage], status: bytes | None, *, again: float | None = None
     ) -> Stored:
-        """Store all that a read showed; the pack is done, or with `again` owed once more after that many seconds."""
+        """Store all that a read showed; the pack is done, or with `again` owed once more after that many seconds.
+
+        `LeaseLost` where it is stored and the seat is another worker's, which delivers it.
+        """
         size = sum(len(entry.raw) for entry in entries)
-        return await self._tell(
+        return await self._tell_and_hold(
             lambda store, seat, held: store.read(seat, pack_id, entries, status, held=held, again=again), size=size
         )
 
@@ -201,8 +204,11 @@ class Journal:
         await self._decide(lambda store, seat: store.forget_checks(seat, parked_for))
 
     async def found(self, pack_id: str, entry: StoredMessage, named: str) -> bool:
-        """Store a message that was read by its id `named`; False: it was known."""
-        return await self._tell(
+        """Store a message that was read by its id `named`; False: it was known.
+
+        `LeaseLost` where it is stored and the seat is another worker's, which delivers it.
+        """
+        return await self._tell_and_hold(
             lambda store, seat, held: store.found(seat, pack_id, entry, named, held=held), size=len(entry.raw)
         )
 
@@ -235,6 +241,13 @@ class Journal:
         """Write a fact: true from any process, and no harm if it is said twice."""
         engine, seat = self._opened()
         return await engine.write(seat, lambda store, held: work(store, seat, held), decision=False, size=size)
+
+    async def _tell_and_hold(self, work: Callable[[Store, Seat, bool], T], *, size: int) -> T:
+        """Write a fact, and raise `LeaseLost` if the seat was not held: what follows from it is its holder's."""
+        result, held = await self._tell(lambda store, seat, held: (work(store, seat, held), held), size=size)
+        if not held:
+            raise LeaseLost("another worker has taken the seller over, and delivers what was read late")
+        return result
 
     async def _decide(self, work: Callable[[Store, Seat], T]) -> T:
         """Write a decision, which is the seat's holder's alone."""

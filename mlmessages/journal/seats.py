@@ -149,8 +149,8 @@ class Worker:
             )
         )
 
-    async def balance(self, *, settle_time: float) -> list[Seat]:
-        """Take up to an equal share of all sellers; return the seats that are more than that, to be released.
+    async def balance(self, *, settle_time: float) -> tuple[list[Seat], list[Seat]]:
+        """Take up to an equal share of all sellers; return what was taken, and what is more, to be released.
 
         Raises `JournalError`.
         """
@@ -161,8 +161,8 @@ class Worker:
 
         sellers, workers = await self._decide(work)
         share = math.ceil(sellers / max(workers, 1))
-        await self.take_free(share - len(self._held), settle_time=settle_time)
-        return list(self.seats[share:])
+        taken = await self.take_free(share - len(self._held), settle_time=settle_time)
+        return taken, list(self.seats[share:])
 
     async def stop_sharing(self) -> None:
         """End `balance`: the other workers share what is given back. Raises `JournalError`."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 
 from cases import case
-from mlmessages import Delivery, Fleet, Limits, Notification, events
+from mlmessages import Delivery, Fleet, Limits, MessagesClient, Notification, events
 from mlmessages.fleet.memory import MemoryDatabase, SharedMemory
+from mlmessages.fleet.missed import MissedNotifications
+from mlmessages.journal.store import Seat
 from mlmessages.models import Token
 from mlmessages.otel import OpenTelemetry
 from mlmessages.testing import Behaviour, Marketplace, RateWindow, Reply, on
@@ -384,6 +387,51 @@ async def test_only_the_named_sellers_are_served() -> None:
         assert world.marketplace.unread == 4
 
 
+@case("Q61")
+@on_virtual_clock
+async def test_a_named_seller_that_is_stopped_is_left_alone_for_an_hour() -> None:
+    """`sellers=` takes it again when the hour is over, and not every second."""
+    async with world_of(2, 1) as world:
+        dead, chosen = world.marketplace.sellers[0], [seller.seller_id for seller in world.marketplace.sellers]
+        dead.oauth.revoke()
+        told: list[events.Event] = []
+        async with world.process("a", sellers=chosen, on_event=told.append):
+            await asyncio.sleep(3500)
+            assert len([event for event in told if isinstance(event, events.StopEvent)]) == 1
+            await asyncio.sleep(200)
+            assert len([event for event in told if isinstance(event, events.StopEvent)]) == 2
+
+
+@case("Q62")
+@on_virtual_clock
+async def test_two_fleets_on_one_database_serve_their_own_sellers() -> None:
+    """Each message comes once, to the handler of the fleet that was asked to serve its seller."""
+    async with world_of(2, 2) as world, world.marketplace.session() as session:
+        one, two = (seller.seller_id for seller in world.marketplace.sellers)
+        given: dict[str, list[Delivery]] = {one: [], two: []}
+        application = world.marketplace.application
+        async with MemoryDatabase(world.shared) as database:
+            running = [
+                asyncio.create_task(
+                    Fleet(
+                        database,
+                        application.client_id,
+                        application.client_secret,
+                        base_url=world.marketplace.base_url,
+                        session=session,
+                        sellers=[seller],
+                    ).run(given[seller].append)
+                )
+                for seller in (one, two)
+            ]
+            await asyncio.sleep(60)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+        for seller, deliveries in given.items():
+            assert [delivery.seller_id for delivery in deliveries] == [seller, seller]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -400,3 +448,29 @@ async def test_wrong_arguments_are_refused_at_once(wrong: dict[str, Any]) -> Non
     arguments = {"database": database, "client_id": "1", "client_secret": "secret", **wrong}
     with pytest.raises(ValueError, match="must"):
         Fleet(**arguments)
+
+
+@case("Q63")
+@on_virtual_clock
+async def test_missed_notifications_outlive_a_seller_that_was_given_back() -> None:
+    """Its client is closed when its turn comes, or between two pages: the others still have theirs."""
+    async with (
+        world_of(1, 0) as world,
+        world.marketplace.session() as session,
+        MemoryDatabase(world.shared) as database,
+    ):
+        [seller] = world.marketplace.sellers
+        clients = [
+            MessagesClient(token, seller_id=seller.seller_id, base_url=world.marketplace.base_url, session=session)
+            for token in ("closed", seller.token)
+        ]
+        services: Any = {
+            n: SimpleNamespace(client=client, seat=Seat(n)) for n, client in zip("12", clients, strict=True)
+        }
+        async with clients[1]:
+            missed = MissedNotifications(database, str(world.marketplace.application.client_id), services)
+            asking = asyncio.create_task(missed.run())
+            await asyncio.sleep(60)
+            asking.cancel()
+            await asyncio.wait([asking])
+        assert [entry.kind for entry in world.marketplace.log] == ["missed"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from mlmessages import Delivery, Inbox, Limits
 from mlmessages.errors import JournalError, LeaseLost
 from mlmessages.inbox.dispatcher import Settings
@@ -17,7 +18,7 @@ from mlmessages.inbox.notified import CheckBudget
 from mlmessages.journal.engine import Engine
 from mlmessages.journal.memory import Memory, MemoryStore
 from mlmessages.journal.store import Seat, StoredMessage
-from mlmessages.testing import Sandbox
+from mlmessages.testing import EXECUTE, Hold, Sandbox, on
 from worlds import client_of, on_virtual_clock
 
 FIRST = "2000000000000001"
@@ -219,3 +220,50 @@ async def test_what_is_no_place_is_refused() -> None:
         with pytest.raises(ValueError, match="path"):
             Inbox(client, 5)  # type: ignore[arg-type]
     assert issubclass(LeaseLost, JournalError)
+
+
+@case("Q64")
+@on_virtual_clock
+async def test_a_second_look_is_not_early_after_another_handover() -> None:
+    """What a dead worker had claimed is read again a quarter of an hour after the takeover, whoever holds it by then."""
+    loop = asyncio.get_running_loop()
+    memory, sandbox = Memory(loop.time), Sandbox(packs=1)
+    dead, second, third = (Worker(memory, name) for name in "abc")
+    seat = dead.take(str(sandbox.seller_id))
+    dead.store.begin()
+    dead.store.listed(seat, [(FIRST, 1, None)], None)
+    dead.store.claim(seat, FIRST)
+    dead.store.commit()
+    await asyncio.sleep(LEASE)
+    taken_over = loop.time()
+    settings = Settings(2, every(86_400), 3, 10.0)
+    for worker, seconds in ((second, 200), (third, 1200)):
+        async with inbox_on(worker, sandbox) as inbox:
+            service = asyncio.ensure_future(run_service(inbox, lambda _: None, settings))
+            await asyncio.sleep(seconds)
+            stop_service(inbox)
+            await service
+        await asyncio.sleep(LEASE)
+    first, again = (entry.at for entry in sandbox.log if entry.kind == "mark")
+    assert first - taken_over < 200
+    assert again - taken_over >= SECOND_LOOK
+
+
+@case("Q65")
+@on_virtual_clock
+async def test_what_is_read_after_a_takeover_is_delivered_by_the_successor_alone() -> None:
+    """The answer comes when another worker has the seat already, and before the first one has heard of it."""
+    memory = Memory(asyncio.get_running_loop().time)
+    sandbox = Sandbox(packs=1, rules=[on("mark", nth=1).do(EXECUTE, Hold("answer"))])
+    worker, other = Worker(memory, "a"), Worker(memory, "b")
+    got: list[Delivery] = []
+    async with inbox_on(worker, sandbox, settle_time=SETTLE) as inbox:
+        service = asyncio.ensure_future(run_service(inbox, got.append, Settings(2, every(60), 3, 10.0)))
+        await asyncio.sleep(1)
+        memory.workers.clear()  # its lease is over
+        seat = other.take(str(sandbox.seller_id))
+        sandbox.release("answer")
+        with pytest.raises(LeaseLost):
+            await service
+    assert got == []
+    assert other.store.undelivered(seat) == [FIRST]

@@ -151,12 +151,13 @@ class SqliteStore:
         )
 
     def reopen_claims(self, seat: Seat, settle_time: float) -> int:
-        # The wall clock may have been set while no process ran: what was sent before may still arrive. `not_before` is
-        # 0 where the wait was over and the pack was looked at since.
+        # The wall clock may have been set while no process ran: what was sent before may still arrive, and nothing else
+        # that is open is worth a longer wait. `not_before` is 0 where the wait was over and the pack was looked at since.
         self._db.execute(
-            "UPDATE pack SET not_before = max(not_before, ?)"
-            " WHERE state IN ('open', 'parked') AND doubtful AND not_before > 0",
-            (_moment(settle_time),),
+            "UPDATE pack SET not_before = CASE WHEN state = 'parked' THEN max(not_before, :settled)"
+            " WHEN doubtful THEN :settled ELSE min(not_before, :settled) END"
+            " WHERE not_before > 0 AND (state = 'open' OR (state = 'parked' AND doubtful))",
+            {"settled": _moment(settle_time)},
         )
         return self._db.execute(
             "UPDATE pack SET state = 'open', doubtful = 1, not_before = ? WHERE state = 'issued'",
