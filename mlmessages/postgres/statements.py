@@ -34,6 +34,8 @@ SHARE: Final = "UPDATE mlmessages.worker SET shares = %(shares)s::bool WHERE id 
 COUNT: Final = """
 SELECT (SELECT count(*) FROM mlmessages.seller WHERE stopped_until <= mlmessages.clock()),
  (SELECT count(*) FROM mlmessages.worker WHERE shares AND until > mlmessages.clock())"""
+# Asked twice whether the holder lives: where another worker takes the seat between the moment that the statement sees
+# and the lock, the outer join of `free` finds no holder in the new row.
 TAKE: Final = """
 WITH free AS (
   SELECT s.no, w.until FROM mlmessages.seller s LEFT JOIN mlmessages.worker w ON w.id = s.worker
@@ -43,6 +45,7 @@ WITH free AS (
  taken AS (UPDATE mlmessages.seller s SET epoch = s.epoch + 1, worker = %(worker)s::uuid,
    held_since = mlmessages.clock()
   FROM free WHERE s.no = free.no
+   AND NOT EXISTS (SELECT FROM mlmessages.worker w WHERE w.id = s.worker AND w.until > mlmessages.clock())
   RETURNING s.no, s.id, s.epoch, s.rings, s.listed_at, coalesce(free.until, mlmessages.clock()) AS ended),
  claims AS (UPDATE mlmessages.pack p SET state = 'open', doubtful = true,
    not_before = taken.ended + %(settle_time)s::float8 * interval '1 s',

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import uuid
 
+import psycopg
+
 from cases import case
 from journal.stores import SECOND_LOOK, SELLER, SETTLE, whole
-from mlmessages.journal.store import Conflict, Seat
+from mlmessages.journal.store import Conflict, Seat, Taken
 from mlmessages.postgres import schema
 from mlmessages.postgres.address import Address
 from mlmessages.postgres.keys import Keys
@@ -100,3 +102,44 @@ def test_no_claim_of_an_older_epoch_is_left_by_takeovers(database_url: str) -> N
     issued = [row.pack_id for row in store.rows(Seat(SELLER, no, epoch)) if row.state == "issued"]
     assert set(issued) <= {str(epoch)}
     store.close()
+
+
+@case("Q66")
+def test_a_seat_is_not_taken_from_a_worker_that_was_faster(database_url: str) -> None:
+    """Two see the same dead holder; one takes the seat and commits before the other has its lock."""
+    first, second = (PostgresStore(Address(database_url), "mlmessages", Keys(None), "0.1") for _ in range(2))
+    schema.migrate(first.connection, "mlmessages")
+    dead, fast, slow = (str(uuid.uuid4()) for _ in range(3))
+    with whole(first):
+        first.add_seller(SELLER)
+        for worker in (dead, fast, slow):
+            first.register(worker, "worker", 60.0)
+        first.take(dead, 1, settle_time=SETTLE, second_look=SECOND_LOOK)
+        first.retire(dead)
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(
+            "CREATE OR REPLACE FUNCTION mlmessages.clock() RETURNS timestamptz LANGUAGE plpgsql VOLATILE AS $$BEGIN"
+            " IF current_setting('test.slow', true) = 'on' THEN PERFORM pg_advisory_lock_shared(7); END IF;"
+            " RETURN clock_timestamp(); END$$"
+        )
+        admin.execute("SELECT pg_advisory_lock(7)")
+        taken: list[Taken] = []
+
+        def take() -> None:
+            with whole(second):
+                second.connection.run("SELECT set_config('test.slow', 'on', true)", {})
+                taken.extend(second.take(slow, 1, settle_time=SETTLE, second_look=SECOND_LOOK))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        while admin.execute(waits).fetchall() != [(1,)]:
+            assert thread.is_alive()
+        with whole(first):
+            [seat] = first.take(fast, 1, settle_time=SETTLE, second_look=SECOND_LOOK)
+        admin.execute("SELECT pg_advisory_unlock(7)")
+        thread.join(60)
+        assert taken == []
+        assert [held.seat for held in first.seats(fast)] == [seat.seat]
+    first.close()
+    second.close()
