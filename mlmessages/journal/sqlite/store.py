@@ -151,8 +151,9 @@ class SqliteStore:
         )
 
     def reopen_claims(self, seat: Seat, settle_time: float) -> int:
-        # The wall clock may have been set while no process ran: what was sent before may still arrive, and nothing else
-        # that is open is worth a longer wait. `not_before` is 0 where the wait was over and the pack was looked at since.
+        # The wall clock may have been set while no process ran: what was sent before may still arrive, and nothing
+        # else that is open is worth a longer wait. `not_before` is 0 where the wait was over, and the pack was looked
+        # at since.
         self._db.execute(
             "UPDATE pack SET not_before = CASE WHEN state = 'parked' THEN max(not_before, :settled)"
             " WHEN doubtful THEN :settled ELSE min(not_before, :settled) END"
