@@ -111,7 +111,8 @@ class Fleet:
         Any other one is entered with ``async with``, as always.
         """
         seller = check_id("seller_id", seller_id)
-        if self._supervisor is not None and (service := self._supervisor.services.get(seller)) is not None:
+        service = None if self._supervisor is None else self._supervisor.services.get(seller)
+        if service is not None and service.client.is_lent:
             return service.client
         return self._new_client(seller, self._shared or self._session)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from ..client import reader_of
 from ..errors import JournalError, MessagesError
 from ..http.pipeline import RequestCount
+from ..journal.store import TooManyChecks
 from .database import SellerDatabase
 from .seller import SellerService
 
@@ -72,7 +73,8 @@ class MissedNotifications:
         reader, count, paused = reader_of(service.client), RequestCount(), 0
         async with aclosing(reader.missed(self._application_id, reader.topic, count)) as missed:
             async for notification in missed:
-                await self._database.notify(notification)
+                with suppress(TooManyChecks):  # of that seller: its listing shows what there is
+                    await self._database.notify(notification)
                 if count.requests > paused:  # another page was read, and one more may follow
                     paused = count.requests
                     await self._wait_for_turn()

@@ -24,6 +24,11 @@ class LentClient(MessagesClient):
 
     _lent = False
 
+    @property
+    def is_lent(self) -> bool:
+        """True between `lend` and `take_back`."""
+        return self._lent
+
     async def __aenter__(self) -> MessagesClient:
         return self if self._lent else await super().__aenter__()
 

@@ -46,6 +46,7 @@ class Supervisor:
         self._over = FleetReport()  # what the services did that have ended
         self._stopped: dict[str, str] = {}
         self._served: set[Seat] = set()  # this worker may hold others, for an `Inbox` or another fleet
+        self._running: set[asyncio.Task[None]] = set()  # of services, also those that were replaced and still end
         self._in_trouble = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -80,7 +81,7 @@ class Supervisor:
     async def _take(self) -> list[Seat]:
         """Take what is free; return what is more than this process's share."""
         if self._sellers is None:
-            taken, surplus = await self._worker.balance(settle_time=self._settle_time)
+            taken, surplus = await self._worker.balance(self._served, settle_time=self._settle_time)
             for seat in taken:
                 self._start(seat)
             return surplus
@@ -96,6 +97,8 @@ class Supervisor:
         self._served.add(seat)
         self._events.emit(SeatEvent(seat.seller_id, "taken", seat.epoch))
         service = self.services[seat.seller_id] = self._serve(seat)
+        self._running.add(service.task)
+        service.task.add_done_callback(self._running.discard)
         service.task.add_done_callback(lambda _: self._ended(service))
 
     def _told(self, change: SeatChange) -> None:
@@ -119,11 +122,10 @@ class Supervisor:
             _log.error("the service of seller %s failed: %s", seller_id, type(error).__name__, exc_info=error)
 
     async def _end(self) -> None:
-        services = [*self.services.values()]
-        for service in services:
+        for service in [*self.services.values()]:
             service.stop()
-        if services:
-            await asyncio.wait([service.task for service in services])
+        if self._running:
+            await asyncio.wait(self._running)
 
     @property
     def report(self) -> FleetReport:

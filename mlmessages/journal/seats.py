@@ -12,7 +12,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final, Literal
 
@@ -149,10 +149,10 @@ class Worker:
             )
         )
 
-    async def balance(self, *, settle_time: float) -> tuple[list[Seat], list[Seat]]:
+    async def balance(self, served: Collection[Seat], *, settle_time: float) -> tuple[list[Seat], list[Seat]]:
         """Take up to an equal share of all sellers; return what was taken, and what is more, to be released.
 
-        Raises `JournalError`.
+        `served`: the seats that count, those of the caller; this worker may hold others. Raises `JournalError`.
         """
 
         def work(store: SharedStore) -> tuple[int, int]:
@@ -161,8 +161,9 @@ class Worker:
 
         sellers, workers = await self._decide(work)
         share = math.ceil(sellers / max(workers, 1))
-        taken = await self.take_free(share - len(self._held), settle_time=settle_time)
-        return taken, list(self.seats[share:])
+        mine = [seat for seat in self.seats if seat in served]
+        taken = await self.take_free(share - len(mine), settle_time=settle_time)
+        return taken, mine[share:]
 
     async def stop_sharing(self) -> None:
         """End `balance`: the other workers share what is given back. Raises `JournalError`."""
@@ -217,9 +218,9 @@ class Worker:
             await asyncio.sleep(self.lease / _HEARTBEATS)
             try:
                 await self.beat()
-            except JournalError as error:
+            except Exception as error:  # whatever it is: without a heartbeat the lease would end in silence
                 if not self._troubles:
-                    _log.warning("worker %s cannot renew its lease: %s", self.name, error)
+                    _log.warning("worker %s cannot renew its lease: %s", self.name, _in_words(error))
                 self._troubles = True
             else:
                 self._troubles = False
@@ -341,6 +342,11 @@ class _TakenPlace:
     def listen(self, rung: Callable[[], None]) -> None:
         if self._seat is not None:
             self._worker.on_rung(self._seat, rung)
+
+
+def _in_words(error: Exception) -> str:
+    """Return the text of an error of ours, and the name alone of another, which may quote what was stored."""
+    return str(error) if isinstance(error, JournalError) else type(error).__name__
 
 
 def _clocks() -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
@@ -78,15 +79,46 @@ class EngineThread(Generic[B]):
         if self._thread is None or self._made is None:
             raise JournalError("the journal is closed")
         loop, made = asyncio.get_running_loop(), self._made
-        call: asyncio.Future[T] = loop.run_in_executor(self._thread, explained, made, work)
+        watchdog = _Watchdog(made, loop)
+        call: asyncio.Future[T] = loop.run_in_executor(self._thread, self._run, watchdog, made, work)
         if made.patience is not None:
-            watchdog = loop.call_later(made.patience, made.interrupt)
-            call.add_done_callback(lambda _: watchdog.cancel())
+            watchdog.wait(made.patience)
+            call.add_done_callback(lambda _: watchdog.stop())
+        return await call
+
+    def _run(self, watchdog: _Watchdog, made: B, work: Callable[[B], T]) -> T:
+        """Run `work`, and count what breaks, here: its caller may have gone."""
+        watchdog.began = time.monotonic()
         try:
-            return await call
+            return explained(made, work)
         except Disconnected:
             self.breaks += 1
             raise
+
+
+class _Watchdog:
+    """Cuts a call off that takes too long, from when it began: calls before it may have kept it waiting."""
+
+    def __init__(self, made: Blocking, loop: asyncio.AbstractEventLoop) -> None:
+        self.began: float | None = None
+        self._made = made
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(self, seconds: float) -> None:
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        patience = self._made.patience or 0.0
+        left = patience if self.began is None else patience - (time.monotonic() - self.began)
+        if left > 0.001:
+            self.wait(left)
+        else:
+            self._made.interrupt()
 
 
 def explained(made: Any, work: Callable[[Any], T]) -> T:

@@ -156,7 +156,7 @@ class Database:
 
         Newer tokens of that seller that are there already stay.
 
-        Raises `ValueError` if `token.user_id` is None, and `JournalError`.
+        Raises `ValueError` if `token.user_id` is None, `JournalError`, and `AuthError` if the tokens cannot be kept.
         """
         if not isinstance(token, Token) or token.user_id is None:
             raise ValueError("token must be a models.Token with the user_id of its seller")

@@ -113,8 +113,8 @@ WITH opened AS (UPDATE mlmessages.pack SET state = 'open', doubtful = true, not_
 IDS: Final = """
 WITH given AS (SELECT * FROM unnest(%(ids)s::text[], %(raws)s::bytea[], %(unread)s::bool[])
   WITH ORDINALITY g(id, raw, unread, n)),
- fresh AS (INSERT INTO mlmessages.message (seller, id) SELECT %(s)s::int, id FROM given ORDER BY id
-  ON CONFLICT DO NOTHING RETURNING id),
+ fresh AS (INSERT INTO mlmessages.message (seller, id) SELECT %(s)s::int, id FROM given
+  WHERE EXISTS (SELECT FROM mlmessages.seller WHERE no = %(s)s::int) ORDER BY id ON CONFLICT DO NOTHING RETURNING id),
  gone AS (DELETE FROM mlmessages.notification WHERE seller = %(s)s::int AND id = ANY(%(gone)s::text[])),
  kept AS (INSERT INTO mlmessages.body (seller, pack, id, raw, unread)
   SELECT %(s)s::int, %(p)s, g.id, g.raw, g.unread FROM given g JOIN fresh USING (id) ORDER BY n)

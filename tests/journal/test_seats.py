@@ -156,19 +156,19 @@ async def test_sellers_are_shared_equally_and_surplus_is_named() -> None:
     shared = memory()
     async with process(shared, "one") as (one, told):
         await add(shared, *"1234567")
-        assert await one.balance(settle_time=SETTLE) == ([*one.seats], [])
+        assert await one.balance(one.seats, settle_time=SETTLE) == ([*one.seats], [])
         assert len(one.seats) == 7
         async with process(shared, "two") as (two, _):
-            assert await two.balance(settle_time=SETTLE) == ([], [])
+            assert await two.balance(two.seats, settle_time=SETTLE) == ([], [])
             assert not two.seats
-            taken, surplus = await one.balance(settle_time=SETTLE)
+            taken, surplus = await one.balance(one.seats, settle_time=SETTLE)
             assert (taken, len(surplus)) == ([], 3)
             for each in surplus:
                 await one.release(each)
             assert told[-1] == SeatChange("released", surplus[-1])
-            assert await two.balance(settle_time=SETTLE) == ([*two.seats], [])
+            assert await two.balance(two.seats, settle_time=SETTLE) == ([*two.seats], [])
             assert {seat.seller_id for seat in two.seats} == {seat.seller_id for seat in surplus}
-        await one.balance(settle_time=SETTLE)
+        await one.balance(one.seats, settle_time=SETTLE)
         assert len(one.seats) == 7
 
 

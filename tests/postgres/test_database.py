@@ -171,6 +171,22 @@ async def test_the_overview_says_who_holds_whom_and_what_is_owed(database_url: s
     assert rows(database_url, "SELECT count(*) FROM mlmessages.body") == [(0,)]
 
 
+async def test_nothing_is_kept_of_a_seller_that_was_removed(database_url: str) -> None:
+    """An answer that comes late is stored no more: no one would ever see it, or sweep it."""
+    async with Database(database_url, key=None) as database:
+        journal = Journal(database.place("7", 120.0))
+        await journal.open()
+        await journal.listed([("1", 1, None)], None)
+        await journal.claim("1")
+        assert await database.remove("7")
+        with pytest.raises(JournalError):
+            await journal.read("1", [StoredMessage("a", b"{}", True)], None)
+        await journal.close()
+    assert rows(
+        database_url, "SELECT (SELECT count(*) FROM mlmessages.body), (SELECT count(*) FROM mlmessages.message)"
+    ) == [(0, 0)]
+
+
 async def test_what_cannot_be_stored_fails_alone(database_url: str) -> None:
     """A NUL in an id, half a surrogate pair, a number beyond 64 bits: the others of that moment are committed."""
     async with Database(database_url, key=None) as database:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from cases import case
+from mlmessages.installing import how_to_install
 
 
 @case("N5")
@@ -14,4 +15,4 @@ def test_a_missing_extra_is_named() -> None:
     program = "import sys; sys.modules['opentelemetry'] = None\nimport mlmessages.otel"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "ImportError: mlmessages.otel needs OpenTelemetry: pip install 'mlmessages[otel]'" in done.stderr
+    assert f"ImportError: mlmessages.otel needs OpenTelemetry: {how_to_install('mlmessages[otel]')}" in done.stderr
