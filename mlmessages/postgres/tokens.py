@@ -214,5 +214,5 @@ class PostgresTokenStore:
 
     def _no_such_seller(self) -> AuthError:
         error = AuthError(f"seller {self._seller_id} is not in the database")
-        error.hint = "Take the seller in: `mlmessages auth url`, then `mlmessages auth exchange --database`."
+        error.hint = "Take the seller in: `mlmessages auth url`, then `mlmessages auth exchange`."
         return error

@@ -97,14 +97,6 @@ def _plenty() -> object:
     return Limits(reads=10**6, per_second=None)
 
 
-_RUN_FLEET = """
-import sys
-from mlmessages import Fleet
-Fleet.__init__.__kwdefaults__["base_url"] = sys.argv[1]
-exec(compile(open(sys.argv[2]).read(), "README.md", "exec"))
-"""
-
-
 @needs("signals")
 async def test_the_lines_of_the_fleet_serve_every_seller(database_url: str, tmp_path: Path) -> None:
     """They print the messages of all sellers of a database, and end well at SIGTERM."""
@@ -120,6 +112,7 @@ async def test_the_lines_of_the_fleet_serve_every_seller(database_url: str, tmp_
                 )
         environment = {
             **os.environ,
+            "MLMESSAGES_BASE_URL": served.base_url,
             "MLMESSAGES_DATABASE": database_url,
             "MLMESSAGES_KEY": key,
             "MLMESSAGES_CLIENT_ID": marketplace.application.client_id,
@@ -127,7 +120,7 @@ async def test_the_lines_of_the_fleet_serve_every_seller(database_url: str, tmp_
             "PYTHONUNBUFFERED": "1",
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", "-c", _RUN_FLEET, served.base_url, str(program),
+            sys.executable, "-W", "error", str(program),
             env=environment, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:

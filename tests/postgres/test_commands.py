@@ -54,7 +54,7 @@ def test_no_sellers_yet_says_how_to_add_one(command: Command) -> None:
     """Exit code 0, and the next step."""
     result = command("sellers")
     assert result.exit_code == 0
-    assert "auth exchange --database" in result.stderr
+    assert "auth exchange`" in result.stderr
 
 
 @case("S40")

@@ -28,7 +28,7 @@ _KEPT: Final = frozenset("._- ()")  # in such a name, beside letters and digits
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
-    help="The folder; a file that is there already is not asked for again.",
+    help="A folder that exists; a file that is there already is not asked for again.",
 )
 @click.option("--site-id", metavar="SITE", help="The site of the sale, such as MLM, where the server needs it.")
 @click.option(

@@ -122,7 +122,7 @@ def move(*, file: Path, database: str) -> None:
     """Take the journal FILE into a database: its seller is served from there on, and the file no more.
 
     Ended anywhere and run again, it goes on where it was; at the end the file is called FILE.moved. There is no way
-    back. The tokens come with `mlmessages auth exchange --database`, or before.
+    back. The tokens come with `mlmessages auth exchange`, or before.
     """
     from ...postgres.move import move as moved
 

@@ -128,7 +128,7 @@ def sandbox(
     \b
     mlmessages sandbox --packs 50
     mlmessages sandbox --packs 50 --rate 500 --log
-    mlmessages sandbox --packs 0 --arrivals 30 --notify http://127.0.0.1:8080/SECRET
+    mlmessages sandbox --packs 0 --arrivals 30 --notify http://127.0.0.1:8080/notifications/SECRET
     """
     if notify is not None:
         _check_url(notify)

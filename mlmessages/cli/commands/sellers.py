@@ -55,7 +55,7 @@ async def _overview(database: Database) -> tuple[SellerOverview, ...]:
 
 def _summary(rows: tuple[SellerOverview, ...], stopped: int, dead: int) -> str:
     if not rows:
-        return "There are no sellers yet: `mlmessages auth exchange --database` adds one."
+        return "There are no sellers yet: `mlmessages auth url`, then `mlmessages auth exchange`, adds one."
     held = sum(row.alive for row in rows)
     parts = [f"{counted(len(rows), 'seller')}, {held:,} held"]
     parts += [f"{stopped:,} stopped"] if stopped else []

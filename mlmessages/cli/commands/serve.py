@@ -110,8 +110,9 @@ def serve(
     The command gets the environment without the token, the client secret, the notification secret and the database's
     URL and key, and a process group of its own: Ctrl-C lets it end its work.
 
-    Notifications are taken at http://HOST:PORT/notifications/SECRET, where SECRET is in MLMESSAGES_NOTIFICATION_SECRET:
-    put a proxy that ends TLS before it. Ctrl-C and SIGTERM end the service in good order.
+    Notifications are taken at http://HOST:PORT/notifications/SECRET, where SECRET is in MLMESSAGES_NOTIFICATION_SECRET,
+    16 letters, digits, - or _ at least; GET .../notifications/health answers whether the journal can be read. Put a
+    proxy that ends TLS before it. Ctrl-C and SIGTERM end the service in good order.
 
     With --database all sellers of the database are served, on as many machines as run this command; the application
     comes from MLMESSAGES_CLIENT_ID and MLMESSAGES_CLIENT_SECRET.
@@ -153,7 +154,7 @@ def serve(
     else:
         assert database is not None
         if retry_dead:
-            raise click.UsageError("--retry-dead goes with --journal: see `mlmessages journal --database`")
+            raise click.UsageError("--retry-dead goes with --journal: see `mlmessages journal show --help`")
         main = serving.all_sellers(
             opened_database(database), application(), settings, handing_over, web, handlers=handlers
         )
