@@ -86,7 +86,11 @@ _HINTS: Final = tuple(
         ),
         # [documented: messages] of Global Selling, April 2026: nothing in the body tells this from another "Forbidden"
         (403, "^forbidden forbidden$", _MODEL_6),
-        (404, "resource not found", "No such path: are the base URL and `api` right? The paths can be changed with `Routes`."),
+        (
+            404,
+            "resource not found",
+            "No such path: are the base URL and `api` right? The paths can be changed with `Routes`.",
+        ),
         # [documented: messages, reasons, attachments]
         (400, "does not belong to pack", "The recipient is not of this conversation: leave `to` out."),
         (400, "blocked_by_excepted_case", "The pack is an exception to the action guide: use `send`."),
