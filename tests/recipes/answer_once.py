@@ -6,6 +6,7 @@ answer, and never gets two.
 """
 
 import asyncio
+import contextlib
 import os
 
 from mlmessages import Delivery, Inbox, MessagesClient
@@ -35,4 +36,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C: what is in hand was finished
+        asyncio.run(main())
