@@ -6,6 +6,15 @@ import pytest
 
 import needs
 
+# Folders whose tests start programs by the hundred: coverage measures them by the tests in this process alone.
+MANY_PROGRAMS = {"edges", "fleet", "inbox", "journal", "postgres", "tokens"}
+
+
+@pytest.fixture(autouse=True)
+def _programs_without_coverage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.path.relative_to(request.config.rootpath / "tests").parts[0] in MANY_PROGRAMS:
+        monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks of `tests/needs.py`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from importlib.util import find_spec
 
@@ -14,11 +15,12 @@ _HERE = {
     "symlinks": os.name == "posix",  # without administrator's rights
     "limits": find_spec("resource") is not None,  # of file descriptors, and how much memory was used
     "terminal": find_spec("pty") is not None,
+    "pgbouncer": shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is not None,
 }
 
 
 def needs(*what: str) -> pytest.MarkDecorator:
-    """Mark a test with what it needs: signals, modes, symlinks, limits, terminal."""
+    """Mark a test with what it needs: signals, modes, symlinks, limits, terminal, pgbouncer."""
     assert set(what) <= _HERE.keys()
     return pytest.mark.needs(*what)
 

@@ -68,8 +68,8 @@ def test_a_consent_is_given_and_exchanged(tmp_path: Path):
         del env["MLMESSAGES_TOKEN"]
         page = run("auth", "url", server=None, **env).stdout.strip()
         assert page.startswith(f"{base_url}/authorization?")
-        agreed = urllib.request.urlopen(page, data=b"answer=yes&seller=700100200", timeout=10)
-        assert agreed.url.startswith(f"{base_url}/callback?code=")
+        with urllib.request.urlopen(page, data=b"answer=yes&seller=700100200", timeout=10) as agreed:
+            assert agreed.url.startswith(f"{base_url}/callback?code=")
         exchanged = CliRunner().invoke(cli, ["auth", "exchange"], input=agreed.url, env=env)
         assert exchanged.exit_code == 0, exchanged.output
         assert "700100200" in exchanged.stdout
@@ -127,7 +127,8 @@ def test_requests_are_logged_and_counted_against_the_rate():
             headers={"Authorization": f"Bearer {settings['MLMESSAGES_TOKEN']}"},
         )
         for _ in range(2):
-            assert len(json.load(urllib.request.urlopen(request, timeout=10))["messages"]) == 2
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert len(json.load(answer)["messages"]) == 2
         with pytest.raises(urllib.error.HTTPError, match="429") as refused:
             urllib.request.urlopen(request, timeout=10)
         refused.value.close()

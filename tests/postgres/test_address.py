@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import traceback
 
@@ -11,6 +12,7 @@ from cryptography.fernet import Fernet
 
 from cases import case
 from mlmessages.errors import JournalError
+from mlmessages.installing import how_to_install
 from mlmessages.postgres.address import Address, is_this_machine
 from mlmessages.postgres.database import Database
 from mlmessages.postgres.keys import Keys
@@ -164,5 +166,5 @@ def test_what_is_plain_and_what_is_encrypted_are_not_taken_for_each_other() -> N
 def test_without_the_extra_the_line_to_type_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`RuntimeError`, at the making of a `Database`: nothing else needs it."""
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(RuntimeError, match=r'pip install "mlmessages\[postgres\]"'):
+    with pytest.raises(RuntimeError, match=re.escape(how_to_install("mlmessages[postgres]"))):
         Database("postgresql:///db", key=KEY)

@@ -47,7 +47,8 @@ def test_each_delivery_is_the_input_of_a_command(server: Server, tmp_path: Path)
         sent = server.send(server.sandbox.pack_ids()[0])
         body = {"topic": "messages", "resource": sent, "user_id": server.seller_id, "application_id": 55}
         post = urllib.request.Request(f"{root}/notifications/{SECRET}", json.dumps(body).encode(), method="POST")
-        assert urllib.request.urlopen(post).status == 200
+        with urllib.request.urlopen(post) as answer:
+            assert answer.status == 200
         until(lambda: len(out.read_text().splitlines()) == 4)
         assert service.end() == 0
         assert "Stopped" in service.lines[-1]
@@ -248,7 +249,8 @@ def test_idle_connections_do_not_make_it_deaf(server: Server, tmp_path: Path) ->
         sent = server.send(server.sandbox.pack_ids()[0])
         body = {"topic": "messages", "resource": sent, "user_id": server.seller_id, "application_id": 55}
         post = urllib.request.Request(f"{root}/notifications/{SECRET}", json.dumps(body).encode(), method="POST")
-        assert urllib.request.urlopen(post).status == 200
+        with urllib.request.urlopen(post) as answer:
+            assert answer.status == 200
         until(lambda: len(out.read_text().splitlines()) == 4)
         assert service.lines[before:] == []
         assert service.end() == 0
