@@ -220,8 +220,10 @@ class MessagesClient:
         """Mark a conversation as read, and return all that its answers showed: a message may have come meanwhile.
 
         The first page marks. Further pages are marked only where one still shows a message of the counterparty as
-        unread after that: some servers mark no more than they return [observed:
-        integrators].
+        unread after that: some servers mark no more than they return [observed: integrators].
+
+        Where the marking answer cannot be read, the conversation is read at once without marking. That read may come
+        from a replica that is behind, and lack what came last: `drain` and the `Inbox` look again later, this does not.
         """
         pack, look, limit = check_id("pack_id", pack_id), ConversationRead(), 50
         await self._reader.walk(look, pack, limit, mark=True)

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import needs
-
-HERE = Path(__file__).parent
-# Folders whose tests start programs by the hundred: coverage measures them by the tests in this process alone.
-MANY_PROGRAMS = {"edges", "fleet", "inbox", "journal", "postgres", "tokens"}
-
-
-@pytest.fixture(autouse=True)
-def _programs_without_coverage(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.path.relative_to(HERE).parts[0] in MANY_PROGRAMS:
-        monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

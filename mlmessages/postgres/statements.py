@@ -46,13 +46,16 @@ WITH free AS (
    held_since = mlmessages.clock()
   FROM free WHERE s.no = free.no
    AND NOT EXISTS (SELECT FROM mlmessages.worker w WHERE w.id = s.worker AND w.until > mlmessages.clock())
-  RETURNING s.no, s.id, s.epoch, s.rings, s.listed_at, coalesce(free.until, mlmessages.clock()) AS ended),
- claims AS (UPDATE mlmessages.pack p SET state = 'open', doubtful = true,
-   not_before = taken.ended + %(settle_time)s::float8 * interval '1 s',
-   again = mlmessages.clock() + %(second_look)s::float8 * interval '1 s'
-  FROM taken WHERE p.seller = taken.no AND p.state = 'issued' RETURNING p.seller)
- SELECT no, id, epoch, rings, (SELECT count(*) FROM claims WHERE seller = no) FROM taken
- ORDER BY listed_at NULLS FIRST, no"""
+  RETURNING s.no, s.id, s.epoch, s.rings, s.listed_at, coalesce(free.until, mlmessages.clock()) AS ended)
+ SELECT no, id, epoch, rings, ended FROM taken ORDER BY listed_at NULLS FIRST, no"""
+# A statement of its own, after the seats are locked: one that began before would not see a claim that was committed
+# while it waited for the lock, and would leave that claim standing.
+REOPEN_CLAIMS_OF: Final = """
+UPDATE mlmessages.pack p SET state = 'open', doubtful = true,
+  not_before = taken.ended + %(settle_time)s::float8 * interval '1 s',
+  again = mlmessages.clock() + %(second_look)s::float8 * interval '1 s'
+ FROM unnest(%(nos)s::int[], %(ended)s::timestamptz[]) taken(no, ended)
+ WHERE p.seller = taken.no AND p.state = 'issued' RETURNING p.seller"""
 STOP: Final = """
 UPDATE mlmessages.seller SET stopped = %(reason)s, stops = stops + 1,
  stopped_until = mlmessages.clock() + least(24, 2 ^ stops) * interval '1 hour' WHERE no = %(s)s::int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -276,15 +277,17 @@ class PostgresStore:
     def take(
         self, worker: str, most: int, *, settle_time: float, second_look: float, seller_id: str | None = None
     ) -> list[Taken]:
+        found = self._connection.fetch(sql.TAKE, {"worker": worker, "most": most, "seller": seller_id})
+        if not found:
+            return []
         given = {
-            "worker": worker,
-            "most": most,
+            "nos": [no for no, *_ in found],
+            "ended": [ended for *_, ended in found],
             "settle_time": settle_time,
             "second_look": second_look,
-            "seller": seller_id,
         }
-        found = self._connection.fetch(sql.TAKE, given)
-        return [Taken(Seat(id_, no, epoch), rings, reopened) for no, id_, epoch, rings, reopened in found]
+        reopened = Counter(no for (no,) in self._connection.fetch(sql.REOPEN_CLAIMS_OF, given))
+        return [Taken(Seat(id_, no, epoch), rings, reopened[no]) for no, id_, epoch, rings, _ in found]
 
     def release(self, worker: str, seat: Seat) -> None:
         self._connection.run(sql.RELEASE, {"no": seat.no, "epoch": seat.epoch, "worker": worker})
