@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 import needs
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks of `tests/needs.py`."""
+    """Register the marks of `tests/needs.py`; a pytest that a test starts is not to inherit this one's options."""
     needs.configure(config)
+    if hasattr(config, "workerinput"):  # the options have reached the workers of xdist by now
+        os.environ.pop("PYTEST_ADDOPTS", None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
