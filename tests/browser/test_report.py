@@ -224,7 +224,7 @@ def test_other_peoples_words_are_words(browser: Browser, pages: dict[str, Path],
     assert opened.page.title() == f"Messages of seller {SELLER} · mlmessages report"
     assert opened.page.evaluate("typeof window.pwned") == "undefined"
     assert opened.page.locator("h1").count() == 1
-    assert opened.page.locator("script, img, iframe, a, main b").count() == 0
+    assert opened.page.locator("script, img, iframe, main b, a:not(.waiting tbody th a)").count() == 0
     opened.page.close()
 
 
