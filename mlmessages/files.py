@@ -217,7 +217,11 @@ class PendingFile:
                 except (OSError, NotImplementedError):  # a file system without hard links
                     # Take the name, and only then put the file there.
                     os.close(open_private(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-                    _patiently(lambda: self._temporary.replace(self._path))
+                    try:
+                        _patiently(lambda: self._temporary.replace(self._path))
+                    except OSError:
+                        self._path.unlink()  # empty, and made here: the next attempt finds the name free
+                        raise
             except FileExistsError:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._path)) from None
             folder.sync()

@@ -115,6 +115,19 @@ def test_a_new_file_is_synced_before_it_has_its_name(
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+@case("P2")
+def test_a_publication_that_fails_leaves_its_name_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hard links the name is taken before the file is put there: an empty file must not stay behind."""
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    with monkeypatch.context() as broken, PendingFile(tmp_path / "a") as pending:
+        broken.setattr(os, "replace", refusing(errno.EIO))
+        broken.setattr(Path, "replace", refusing(errno.EIO))
+        pending.file.write(b"new")
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            pending.publish()
+    assert list(tmp_path.iterdir()) == []
+
+
 def refusing(number: int) -> Callable[..., None]:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
