@@ -148,7 +148,7 @@ class Endpoints:
             f"limit={check_int('limit', limit, 1)}&offset={check_int('offset', offset, 0)}"
         )
         request = Request(target, Effect.MARK) if mark else Request(target + "&mark_as_read=false")
-        return Call(request, _body(partial(decoding.message_page, pack_id=pack)))
+        return Call(request, lambda answer: decoding.message_page(answer.body, pack))
 
     @property
     def topic(self) -> str:

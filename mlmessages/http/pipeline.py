@@ -16,7 +16,7 @@ from ..auth.source import Secret, TokenSource, current_token
 from ..errors import AnswerLost, APIError, Conflict, DecodeError, MessagesError, NotSent, RateLimited
 from ..events import SILENT, Events, PauseEvent, RefreshEvent, RequestEvent, extra, route
 from .limits import Limits, Permit
-from .retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+from .retry import FailedAttempt, Retry, RetryBudget, with_retries
 from .transport import Transport
 
 _log: Final = logging.getLogger("mlmessages")
@@ -106,10 +106,7 @@ class Pipeline:
         """
         self.check_open()  # before it waits for the budget; and again when it has it
         attempts = RequestAttempts(self, call, count or RequestCount(), before_sending)
-        loop = RetryLoop(
-            self.retry, self.retry_budget, call.request.effect, attempts.attempt, attempts.elapsed, events=self.events
-        )
-        return await loop.run()
+        return await with_retries(self.retry, self.retry_budget, call.request.effect, attempts, self.events)
 
 
 class RequestAttempts(Generic[T]):

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import backoff
 from attrs import field, frozen
@@ -22,6 +22,7 @@ from ..events import SILENT, Events, RetryEvent, extra
 logging.getLogger("backoff").disabled = True
 _log: Final = logging.getLogger("mlmessages")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @frozen
@@ -86,50 +87,60 @@ class FailedAttempt:
     passing: bool = False
 
 
-class RetryLoop(Generic[T]):
-    """One call and its attempts, as many as the policy allows.
+class Attempts(Protocol[T_co]):
+    """The attempts of one call."""
 
-    `attempt` makes one and returns its result, or a `FailedAttempt`. `elapsed` gives the seconds since the first
-    attempt began, without those spent waiting for the budget.
-    """
+    async def attempt(self) -> T_co | FailedAttempt:
+        """Make one attempt; return its result, or why it came to nothing."""
+        ...
+
+    def elapsed(self) -> float:
+        """Return the seconds since the first attempt began, without those spent waiting for the budget."""
+        ...
+
+
+async def with_retries(
+    policy: Retry, budget: RetryBudget, effect: Effect, attempts: Attempts[T], events: Events = SILENT
+) -> T:
+    """Return the result of the first attempt that has one. Raises the error of the last attempt."""
+    result = await attempts.attempt()
+    if isinstance(result, FailedAttempt):  # only now does a call pay for the machinery of retries
+        loop = RetryLoop(policy, budget, effect, attempts, events=events, first=result)
+        await _retry(loop)
+        result = loop.result
+    if not isinstance(result, FailedAttempt):
+        budget.answered()
+        return result
+    if not (result.passing or repeatable(Effect.READ, result.error)):  # a refusal for good is an answer
+        budget.answered()
+    raise result.error
+
+
+class RetryLoop(Generic[T]):
+    """The attempts of one call after the first, which failed: as many as the policy allows."""
 
     def __init__(
         self,
         policy: Retry,
         budget: RetryBudget,
         effect: Effect,
-        attempt: Callable[[], Awaitable[T | FailedAttempt]],
-        elapsed: Callable[[], float],
+        attempts: Attempts[T],
         *,
-        events: Events = SILENT,
+        events: Events,
+        first: FailedAttempt,
     ) -> None:
-        self.result: T | FailedAttempt | None = None
+        self.result: T | FailedAttempt = first
         self._policy = policy
         self._budget = budget
         self._effect = effect
-        self._attempt = attempt
-        self._elapsed = elapsed
+        self._attempts = attempts
         self._events = events
         self._retries = 0
-
-    async def run(self) -> T:
-        """Return the result of the first attempt that has one. Raises the error of the last attempt."""
-        result = await self._attempt()
-        if isinstance(result, FailedAttempt):  # only now does a call pay for the machinery of retries
-            self.result = result
-            await _retry(self)
-            result = cast("T | FailedAttempt", self.result)
-        if not isinstance(result, FailedAttempt):
-            self._budget.answered()
-            return result
-        if not (result.passing or repeatable(Effect.READ, result.error)):  # a refusal for good is an answer
-            self._budget.answered()
-        raise result.error
 
     def next_wait(self) -> float | None:
         """Return the seconds until the next attempt, or None if there is none."""
         assert isinstance(self.result, FailedAttempt)
-        error, left = self.result.error, self._policy.deadline - self._elapsed()
+        error, left = self.result.error, self._policy.deadline - self._attempts.elapsed()
         self._retries += 1
         if self._retries >= self._policy.attempts or not (self.result.passing or repeatable(self._effect, error)):
             return None
@@ -151,7 +162,7 @@ class RetryLoop(Generic[T]):
     async def again(self) -> RetryLoop[T]:
         """Make the next attempt; the first time, look at the failure that is already there."""
         if self._retries:
-            self.result = await self._attempt()
+            self.result = await self._attempts.attempt()
         return self
 
     @property

@@ -45,6 +45,9 @@ async def _only_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     raise _Dropped
 
 
+_MIDDLEWARES: Final = (_only_once,)
+
+
 def open_session(proxy: Secret | None = None) -> aiohttp.ClientSession:
     """Return a session as clients use it, for one of them or for many; its owner closes it."""
     return aiohttp.ClientSession(
@@ -147,7 +150,7 @@ class Transport:
                     allow_redirects=False,
                     raise_for_status=False,
                     timeout=timeout,
-                    middlewares=(_only_once,),
+                    middlewares=_MIDDLEWARES,
                 )
             except (aiohttp.ClientError, _Dropped, OSError, UnicodeError) as error:  # TimeoutError is an OSError
                 failure = _failure(error, timeout.total)

@@ -21,7 +21,7 @@ from mlmessages import Limits, Retry, errors
 from mlmessages.api.calls import Effect
 from mlmessages.api.outcomes import repeatable
 from mlmessages.http.pipeline import RequestCount
-from mlmessages.http.retry import FailedAttempt, RetryBudget, RetryLoop
+from mlmessages.http.retry import FailedAttempt, RetryBudget, with_retries
 from mlmessages.testing import DROP, EXECUTE, HANG, Garbage, Redirect, Reply, Rule, Sandbox, on, virtual_run
 from policy.cancelling import Cancel, cancelled_at
 from policy.pipelines import MARK, READ, WRITE, Renewable, call, once, session_of
@@ -48,11 +48,11 @@ class Script:
 
     async def run(self, policy: Retry, effect: Effect = READ, budget: RetryBudget | None = None) -> str:
         """What comes of it under `policy`."""
-        began = asyncio.get_running_loop().time()
-        course = RetryLoop(
-            policy, budget or RetryBudget(), effect, self.attempt, lambda: asyncio.get_running_loop().time() - began
-        )
-        return await course.run()
+        self._started = asyncio.get_running_loop().time()
+        return await with_retries(policy, budget or RetryBudget(), effect, self)
+
+    def elapsed(self) -> float:
+        return asyncio.get_running_loop().time() - self._started
 
     @property
     def waits(self) -> list[float]:
@@ -162,13 +162,14 @@ def test_pause_of_the_budget_is_slept_within_the_deadline(pause: float, requests
     began: list[float] = []
 
     async def main() -> str:
-        loop = asyncio.get_running_loop()
+        class Attempts:
+            elapsed = asyncio.get_running_loop().time
 
-        async def attempt() -> str | FailedAttempt:
-            began.append(loop.time())
-            return next(outcomes)
+            async def attempt(self) -> str | FailedAttempt:
+                began.append(self.elapsed())
+                return next(outcomes)
 
-        return await RetryLoop(Retry(deadline=30), RetryBudget(), READ, attempt, loop.time).run()
+        return await with_retries(Retry(deadline=30), RetryBudget(), READ, Attempts())
 
     with nullcontext() if requests == 2 else pytest.raises(errors.RateLimited):
         virtual_run(main())
@@ -637,7 +638,7 @@ def test_backoff_is_silent(on_again: bool) -> None:
         import asyncio, logging.config, sys
         logging.basicConfig(stream=sys.stdout, level=logging.DEBUG, format="%(name)s")
         from mlmessages.errors import AnswerLost
-        from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+        from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, with_retries
         from mlmessages.api.calls import Effect
         if {on_again}:
             logging.config.dictConfig({{"version": 1, "disable_existing_loggers": False}})
@@ -646,9 +647,11 @@ def test_backoff_is_silent(on_again: bool) -> None:
         else:
             logging.getLogger("backoff").error("not even this")
         outcomes = iter([FailedAttempt(AnswerLost("")), FailedAttempt(AnswerLost("")), "answer"])
-        async def attempt():
-            return next(outcomes)
-        print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
+        class Attempts:
+            elapsed = float
+            async def attempt(self):
+                return next(outcomes)
+        print(asyncio.run(with_retries(Retry(base=1e-6), RetryBudget(), Effect.READ, Attempts())))
     """
     lines = run_program(program).split()
     assert lines.count("mlmessages") == 2
@@ -679,13 +682,15 @@ import asyncio, inspect, warnings
 {function}
 before = vars(asyncio).get("iscoroutinefunction")
 from mlmessages.errors import AnswerLost
-from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, RetryLoop
+from mlmessages.http.retry import FailedAttempt, Retry, RetryBudget, with_retries
 from mlmessages.api.calls import Effect
 assert vars(asyncio).get("iscoroutinefunction") is before
 outcomes = iter([FailedAttempt(AnswerLost("")), "answer"])
-async def attempt():
-    return next(outcomes)
-print(asyncio.run(RetryLoop(Retry(base=1e-6), RetryBudget(), Effect.READ, attempt, lambda: 0.0).run()))
+class Attempts:
+    elapsed = float
+    async def attempt(self):
+        return next(outcomes)
+print(asyncio.run(with_retries(Retry(base=1e-6), RetryBudget(), Effect.READ, Attempts())))
 warnings.warn("the user's own warnings are not touched", DeprecationWarning)
 """
     with pytest.raises(subprocess.CalledProcessError) as caught:
