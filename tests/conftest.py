@@ -7,6 +7,9 @@ import os
 import pytest
 
 import needs
+from sweep import pytest_addoption, pytest_terminal_summary, sweep_of
+
+__all__ = ["pytest_addoption", "pytest_terminal_summary", "sweep_of"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -467,6 +467,7 @@ class _Claim:
             self._written = True
             failpoint("claimed")
         self._journal.check()
+        failpoint("checked")
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""Programs to kill, a world to do it in, and ``--sweep`` for all of it."""
+"""Programs to kill, and a world to do it in."""
 
 from __future__ import annotations
 
@@ -7,35 +7,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from inbox.kill.trial import Outcome, Programs, Sweep, Trial, sandbox_of, weather
+from inbox.kill.trial import Outcome, Programs, Trial, sandbox_of, weather
 from mlmessages.testing import serve_in_thread
+
+T = TypeVar("T", bound=Trial)
 
 # There is no SIGSTOP there, nor flock.
 collect_ignore = ["test_processes.py", "test_mutants.py"] if sys.platform == "win32" else []
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--sweep", action="store_true", help="kill the inbox at every place, not at a selection")
-
-
-_SWEEP = pytest.StashKey[Sweep]()
-
-
-@pytest.fixture(name="sweep")
-def _sweep(pytestconfig: pytest.Config) -> Sweep:
-    """How much of the sweep is asked for; shown at the end of the run."""
-    return pytestconfig.stash.setdefault(_SWEEP, Sweep(pytestconfig.getoption("--sweep", default=False)))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if (sweep := config.stash.get(_SWEEP, None)) is not None:
-        terminalreporter.section("killed and started again")
-        for name, trials in sweep.trials.items():
-            terminalreporter.write_line(f"{name:<36} {trials:>5} trials {sweep.kills[name]:>5} kills")
 
 
 @pytest.fixture(name="started", scope="package")
@@ -59,16 +41,16 @@ def _others(started: tuple[Programs, Programs]) -> Iterator[Programs]:
 
 
 @contextmanager
-def _trials(programs: Programs, directory: Path) -> Iterator[Callable[..., Trial]]:
+def _trials(programs: Programs, directory: Path, kind: Callable[..., T]) -> Iterator[Callable[..., T]]:
     numbers = itertools.count()
     with ExitStack() as stack:
 
-        def make(world: dict[str, Any] | None = None, **options: Any) -> Trial:
+        def make(world: dict[str, Any] | None = None, **options: Any) -> T:
             stack.close()  # one world at a time
             own = directory / str(next(numbers))
             own.mkdir()
             server = stack.enter_context(serve_in_thread(sandbox_of(**(world or weather()))))
-            return Trial(server, programs, own, **options)
+            return kind(server, programs, own, **options)
 
         yield make
 
@@ -76,14 +58,14 @@ def _trials(programs: Programs, directory: Path) -> Iterator[Callable[..., Trial
 @pytest.fixture(name="trial_of")
 def _trial_of(programs: Programs, tmp_path: Path) -> Iterator[Callable[..., Trial]]:
     """A trial in a new world each; `world`: what the sandbox is made of."""
-    with _trials(programs, tmp_path) as make:
+    with _trials(programs, tmp_path, Trial) as make:
         yield make
 
 
 @pytest.fixture(name="whole_life", scope="package")
 def _whole_life(started: tuple[Programs, Programs], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A life that is not killed, for the places that there are."""
-    with _trials(started[0], tmp_path_factory.mktemp("whole_life")) as trial_of:
+    with _trials(started[0], tmp_path_factory.mktemp("whole_life"), Trial) as trial_of:
         trial = trial_of()
         outcome = trial.live_to_the_end()
         trial.check()

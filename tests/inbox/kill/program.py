@@ -25,8 +25,12 @@ import aiohttp
 from attrs import define, field
 
 from inbox.kill import mutants
-from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry, failpoints
+from mlmessages import Database, Delivery, Inbox, Limits, MessagesClient, Retry, failpoints
 from mlmessages.errors import JournalError
+from mlmessages.journal import seats
+from mlmessages.postgres import schema, store
+
+IMPORTED = schema, store  # here, and not in each copy of the process
 
 HANGS_AFTER = 60.0
 
@@ -50,7 +54,8 @@ class Places:
                 end_at_once()
             if here & set(self.ask):
                 tell(at=name)
-                heard()
+                if there := heard():
+                    self.kill.append((there, self._times[there] + 1))
 
 
 def end_at_once() -> None:
@@ -119,9 +124,6 @@ async def _entered(stack: contextlib.AsyncExitStack, client: MessagesClient, pla
     """An inbox on a file; or on a database, when the lease of a program that was killed is over."""
     where: Any = plan["journal"]
     if "database" in plan:
-        from mlmessages.journal import seats
-        from mlmessages.postgres.database import Database
-
         seats.SECOND_LOOK = plan["second_look"]  # type: ignore[misc]
         database = Database(plan["database"], key=None, name=f"pid {os.getpid()}", lease=plan["lease"])
         where = await stack.enter_async_context(database)

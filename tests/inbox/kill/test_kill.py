@@ -4,40 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from cases import case
-from inbox.kill.trial import Outcome, Place, Sweep, Trial, other_weather
+from inbox.kill.places import PLACES, kills, named
+from inbox.kill.trial import Outcome, Trial, other_weather
 from mlmessages.journal.sqlite import contents
+from sweep import Sweep
 
 TrialOf = Callable[..., Trial]
-
-# Every named place of the library, and two of the program: the request has left, and the consumer has done its work.
-PLACES = (
-    "listing sent",
-    "listed",
-    "claimed",
-    "GET sent",
-    "page read",
-    "read",
-    "before commit",
-    "after commit",
-    "stored",
-    "delivered",
-    "handled",
-    "acknowledged",
-)
-
-
-def _named(outcome: Outcome) -> list[str]:
-    return [name for name in outcome.places if not name.startswith("done with")]
 
 
 def test_a_life_that_is_not_killed_passes_every_named_place_and_loses_nothing(whole_life: Outcome) -> None:
     """The places that are killed at below are all there are."""
-    assert set(_named(whole_life)) == set(PLACES)
+    assert set(named(whole_life)) == set(PLACES)
 
 
 def test_a_life_that_is_not_killed_repeats_nothing(trial_of: TrialOf) -> None:
@@ -111,8 +93,8 @@ def test_what_waits_for_the_budget_when_it_is_killed_is_not_in_doubt(trial_of: T
 def test_the_whole_sweep(weather: str, trial_of: TrialOf, sweep: Sweep) -> None:
     """At every place in order, and at random pairs of them: all with ``--sweep``, a few without."""
     whole_life = trial_of(other_weather()[weather]).live_to_the_end()
-    kills = list(_kills(len(whole_life.places), random.Random(0), pairs=100 if sweep.whole else 1))
-    for concurrency, places in kills if sweep.whole else kills[:: len(kills) // 2]:
+    lives = list(kills(len(whole_life.places), sweep.chance(), pairs=100 if sweep.whole else 1))
+    for concurrency, places in lives if sweep.whole else lives[:: len(lives) // 2]:
         trial = trial_of(other_weather()[weather], concurrency=concurrency)
         for place in places:
             trial.live(place)
@@ -122,11 +104,3 @@ def test_the_whole_sweep(weather: str, trial_of: TrialOf, sweep: Sweep) -> None:
             trial.check()
         except AssertionError as error:
             raise AssertionError(f"killed at {places}, {concurrency} at a time: {error}") from error
-
-
-def _kills(there_are: int, chance: random.Random, *, pairs: int) -> Iterator[tuple[int, list[Place]]]:
-    for concurrency in (1, 3):
-        for number in range(1, there_are + 1):
-            yield concurrency, [("*", number)]
-    for _ in range(pairs):
-        yield chance.choice((1, 2, 4)), [("*", chance.randrange(1, there_are)) for _ in range(2)]

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 
 from inbox.kill import program
 from mlmessages.testing import EXECUTE, RESET, Behaviour, Garbage, Pack, Reply, Sandbox, Send, Server, Truncate, on
@@ -99,8 +98,9 @@ class Life:
         assert event["at"] == place, event
         return None
 
-    def go_on(self) -> None:
-        self._programs.say("")
+    def go_on(self, kill: str = "") -> None:
+        """Leave the place where it waits, to be killed at the next that is called `kill`."""
+        self._programs.say(kill)
 
     def outcome(self) -> Outcome:
         """How it ended."""
@@ -214,19 +214,6 @@ class Trial:
             with urllib.request.urlopen(asked) as answer:
                 answer.read()
         raise AssertionError("it has not happened")
-
-
-@define
-class Sweep:
-    """How much of the sweep is asked for, and what was done of it: trials and kills by the weather."""
-
-    whole: bool
-    trials: Counter[str] = field(factory=Counter)
-    kills: Counter[str] = field(factory=Counter)
-
-    def done(self, weather: str, crashes: int) -> None:
-        self.trials[weather] += 1
-        self.kills[weather] += crashes
 
 
 def weather() -> dict[str, Any]:
