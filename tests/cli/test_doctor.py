@@ -322,7 +322,7 @@ def test_file_systems_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ({"MLMESSAGES_TOKEN": "", "MLMESSAGES_TOKEN_FILE": "missing"}, "token file", "does not exist"),
         ({"MLMESSAGES_SELLER_ID": "me"}, "settings", "seller_id must be"),
         ({"MLMESSAGES_BASE_URL": "http://example.com"}, "settings", "base_url must be"),
-        ({"MLMESSAGES_PROXY": "socks5://u:canary@x"}, "settings", "proxy must be"),
+        ({"MLMESSAGES_PROXY": "socks5://u:canary@x"}, "proxy", "proxy must be"),
     ],
     ids=["token", "file", "seller", "url", "proxy"],
 )
@@ -531,3 +531,37 @@ def test_the_probe_asks_first(serve: Serve):
     wrong = run("doctor", "--probe", "x", "--yes", server=server)
     assert wrong.exit_code == 2
     assert not server.sandbox.log
+
+
+@case("R1")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("settings", {"MLMESSAGES_BASE_URL": "https://user:hunter2-hunter2@api.example.com"}),
+        ("settings", {"MLMESSAGES_BASE_URL": "http://api.example.com"}),
+        ("settings", {"MLMESSAGES_SELLER_ID": "abc"}),
+        ("proxy", {"MLMESSAGES_PROXY": "gopher://user:hunter2-hunter2@proxy.example"}),
+        ("token file", {"MLMESSAGES_TOKEN": "", "MLMESSAGES_TOKEN_FILE": "no such file"}),
+        ("token", {"MLMESSAGES_TOKEN": ""}),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_judged_once(serve: Serve, name: str, settings: dict[str, str]):
+    """One check is bad and none calls the same thing good; no password of a URL is shown, and nothing is sent."""
+    server = serve(PACKS)
+    result = run("doctor", "--json", server=server, **settings)
+    checks = json.loads(result.stdout)["checks"]
+    assert [check["check"] for check in checks if check["verdict"] == "bad"] == [name]
+    assert len({check["check"] for check in checks}) == len(checks)
+    assert not (name == "token" and "token source" in [check["check"] for check in checks])
+    assert "hunter2" not in result.output
+    assert (result.exit_code, server.sandbox.log) == (1, [])
+
+
+@case("R1")
+def test_an_advice_is_given_once(serve: Serve):
+    """Where the token is refused, the next step stands beside the token alone, and not in what was found as well."""
+    refusal = Reply(403, {"message": "forbidden", "error": "forbidden"})
+    checks = json.loads(run("doctor", "--json", server=serve(PACKS, rules=[on("listing").do(refusal)])).stdout)
+    texts = [text for check in checks["checks"] for text in (check["found"], check["next"]) if text]
+    assert sum("Model 6" in text for text in texts) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,38 @@ def test_what_cannot_be_saved_is_named(serve: Serve, tmp_path: Path):
 
 
 @case("R3")
+def test_a_file_that_is_too_large_keeps_no_other_from_being_saved(serve: Serve, tmp_path: Path):
+    """It is named as one that was not saved: exit code 3, and not the end."""
+    server = serve(0)
+    _, broken, _ = with_files(server, "a.pdf", "b.pdf", "c.pdf")
+    server.sandbox.add(on("download", path=broken).do(Reply(200, bytes((25 << 20) + 1))))
+    result = run("download", "11", "--to", str(tmp_path), "--site-id", "MLM", server=server)
+    assert result.exit_code == 3, result.output
+    assert "2 files saved in" in result.stderr
+    assert "1 not saved" in result.stderr
+
+
+@case("R3")
+def test_a_missing_folder_is_made(serve: Serve, tmp_path: Path):
+    """Readable by its owner alone, as the files are; one whose parent is missing is a misspelling, and refused."""
+    server = serve(0)
+    with_files(server, "a.pdf")
+    folder = tmp_path / "new"
+    result = run("download", "11", "--to", str(folder), "--site-id", "MLM", server=server)
+    assert (result.exit_code, len(list(folder.iterdir()))) == (0, 1), result.output
+    assert os.name == "nt" or folder.stat().st_mode & 0o077 == 0
+
+
+@case("R3")
+def test_a_long_name_in_any_script_fits_the_file_system(serve: Serve, tmp_path: Path):
+    """100 characters may be 300 bytes; a name has 255 at most."""
+    server = serve(0)
+    with_files(server, "日" * 120 + ".pdf")
+    result = run("download", "11", "--to", str(tmp_path), "--site-id", "MLM", server=server)
+    assert (result.exit_code, len(list(tmp_path.iterdir()))) == (0, 1), result.output
+
+
+@case("R3")
 def test_a_file_that_may_be_dangerous_is_left_out(serve: Serve, tmp_path: Path):
     """Until it is asked for by an option."""
     server = serve(0)
@@ -107,6 +140,7 @@ def test_no_name_leads_out_of_the_folder(serve: Serve, tmp_path: Path, id_: str)
         ("../../x.pdf", "f1 x.pdf"),
         ("a/b\\c:d*e?.pdf", "f1 a_b_c_d_e_.pdf"),
         ("x" * 300 + ".pdf", f"f1 {'x' * 100}.pdf"),
+        ("日" * 100, f"f1 {'日' * 78}.pdf"),  # 241 bytes: a name has 255 at most
         ("\u202egpj.exe", "f1 gpj.exe.pdf"),
         ("...", "f1.pdf"),
     ],
@@ -118,7 +152,7 @@ def test_a_name_is_safe_in_every_system(given: str | None, name: str):
 
 @case("R3")
 @pytest.mark.parametrize(
-    "args", [["x", "--to", "."], ["11", "--to", "missing"], ["11"]], ids=["pack", "folder", "none"]
+    "args", [["x", "--to", "."], ["11", "--to", "missing/folder"], ["11"]], ids=["pack", "folder", "none"]
 )
 def test_misuse_is_one_line(serve: Serve, args: list[str]):
     """Exit code 2, and nothing is sent."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from cli.conftest import Serve, piped, run
 from mlmessages.testing import Behaviour, Pack, Reply, on
 
@@ -30,6 +32,21 @@ def test_nothing_unread_is_said(serve: Serve):
     """An empty list prints no table."""
     result = run("unread", server=serve(0))
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "Nothing is unread.\n")
+
+
+@pytest.mark.parametrize("packs", [0, 2])
+@pytest.mark.parametrize("args", [[], ["--json"], ["--ids"]], ids=str)
+def test_the_list_of_another_user_is_said_with_what_to_do(serve: Serve, packs: int, args: list[str]):
+    """Both ids and the next step, also where nothing is unread.
+
+    The exit code stays 0: the list alone is no proof, because a Global Selling seller has several ids.
+    """
+    server = serve(packs)
+    result = run("unread", *args, server=server, MLMESSAGES_SELLER_ID="999")
+    last = result.stderr.splitlines()[-1]
+    assert f"user {server.seller_id}, not of seller 999: is the seller id right?" in last
+    assert "mlmessages doctor" in last
+    assert (result.exit_code, server.sandbox.count("listing")) == (0, 1)
 
 
 def test_a_capped_list_is_said(serve: Serve):

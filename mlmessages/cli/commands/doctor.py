@@ -99,21 +99,23 @@ class _Looking:
         self._settings = settings
 
     def source(self) -> TokenSource | None:
-        """Return where the token comes from; None, with a check that says why, where there is no usable one."""
-        from ...api.arguments import check_base_url, check_id, check_proxy_url
+        """Return where the token comes from; None, with a check that says why, where nothing can be sent."""
         from ..doctor.check import bad
 
+        if self._is_bad("settings", "proxy"):
+            return None
         try:
-            check_id("seller_id", self._settings.seller_id)
-            check_base_url(self._settings.base_url)
-            if self._settings.proxy is not None:
-                check_proxy_url(self._settings.proxy)
             return self._settings.source()
-        except ValueError as error:
-            self.checks.append(bad("settings", str(error), "correct it: see mlmessages doctor --help"))
-        except click.UsageError as error:
-            self.checks.append(bad("token", error.message, "mlmessages auth --help"))
+        except (ValueError, click.UsageError) as error:
+            if not self._is_bad("token file"):  # else it is said already
+                said = error.message if isinstance(error, click.UsageError) else str(error)
+                self.checks.append(bad("token", said, "mlmessages auth --help"))
         return None
+
+    def _is_bad(self, *names: str) -> bool:
+        from ..doctor.check import Verdict
+
+        return any(check.name in names and check.verdict is Verdict.BAD for check in self.checks)
 
     async def run(self, source: TokenSource, owner: str | None, pack: str | None) -> None:
         from ...api.endpoints import Endpoints, routes
@@ -128,7 +130,7 @@ class _Looking:
             self.requests = asker.requests
 
     async def _probe(self, asker: Asker, endpoints: Endpoints, pack: str) -> None:
-        from ..doctor.check import bad
+        from ..doctor.check import bad, without_hint
         from ..doctor.probe import Prober, Refused
 
         prober = Prober(asker, endpoints, pack, self._settings.seller_id)
@@ -136,7 +138,7 @@ class _Looking:
             await prober.run()
         except Refused as refused:
             hint = refused.error.hint or "name a conversation that `mlmessages unread` lists"
-            self.checks.append(bad("probe", str(refused.error), hint))
+            self.checks.append(bad("probe", without_hint(refused.error), hint))
         else:
             self.findings = prober.findings
 

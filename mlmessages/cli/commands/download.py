@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ...models import Attachment
 
 _LONGEST_NAME: Final = 100  # characters of the name that a sender gave to a file
+_MOST_BYTES: Final = 240  # of the whole name: file systems take 255
 _KEPT: Final = frozenset("._- ()")  # in such a name, beside letters and digits
 
 
@@ -25,10 +26,10 @@ _KEPT: Final = frozenset("._- ()")  # in such a name, beside letters and digits
 @click.option(
     "--to",
     "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     required=True,
     metavar="DIR",
-    help="A folder that exists; a file that is there already is not asked for again.",
+    help="The folder, which is made if it is missing; a file that is there already is not asked for again.",
 )
 @click.option("--site-id", metavar="SITE", help="The site of the sale, such as MLM, where the server needs it.")
 @click.option(
@@ -42,8 +43,10 @@ def download(settings: Settings, *, pack: str, folder: Path, site_id: str | None
     goes on with the name that the sender gave it. Exit code 3 if some files could not be saved.
     """
     saving = _Saving(folder, site_id, allow_threat)
+    client = settings.client()
+    _make(folder)
     try:
-        run(saving.run(settings.client(), pack))
+        run(saving.run(client, pack))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except KeyboardInterrupt:
@@ -51,6 +54,19 @@ def download(settings: Settings, *, pack: str, folder: Path, site_id: str | None
     note(saving.summary())
     if saving.failed:
         raise click.exceptions.Exit(3)
+
+
+def _make(folder: Path) -> None:
+    """Make the folder if it is missing, for its owner alone: what buyers send is private."""
+    name = click.format_filename(folder)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        raise click.UsageError(
+            f"--to {name}: there is no folder {click.format_filename(folder.parent)} to make it in"
+        ) from None
+    except OSError as error:
+        raise click.UsageError(f"--to {name} cannot be made: {error.strerror}") from None
 
 
 class _Saving:
@@ -74,7 +90,7 @@ class _Saving:
 
     async def _save(self, client: MessagesClient, attachment: Attachment) -> None:
         from ...api.arguments import check_attachment_id
-        from ...errors import APIError, TransportError
+        from ...errors import APIError, DecodeError, TransportError
 
         try:
             check_attachment_id(attachment.filename)
@@ -91,7 +107,7 @@ class _Saving:
             return
         try:
             await client.download(attachment, target, site_id=self._site_id, allow_threat=self._allow_threat)
-        except (APIError, TransportError) as error:
+        except (APIError, DecodeError, TransportError) as error:
             self._failed(name, str(error))
         else:
             self._saved += 1
@@ -116,6 +132,8 @@ def file_name(attachment: Attachment) -> str:
     given = attachment.original_filename or ""
     words = "".join(char if char.isalnum() or char in _KEPT else "_" for char in given).strip("._ ")[:_LONGEST_NAME]
     words = words.removesuffix(dot + suffix) if dot else words
+    room = max(_MOST_BYTES - len(id_.encode()), 0)
+    words = words.encode()[:room].decode(errors="ignore").rstrip()
     if not words:
         return id_
     return f"{stem} {words}.{suffix}" if dot else f"{id_} {words}"

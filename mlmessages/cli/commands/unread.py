@@ -44,6 +44,11 @@ def unread(settings: Settings, *, as_json: bool, ids_alone: bool) -> None:
     elif listing.packs:
         _print_table(listing)
     note(_summary(listing))
+    if listing.user_id not in (None, settings.seller_id):  # no error: a Global Selling seller has several ids
+        note(
+            f"This is the list of user {listing.user_id}, not of seller {settings.seller_id}: is the seller id right?"
+            " `mlmessages doctor` tries both on a conversation."
+        )
 
 
 async def _listing(client: MessagesClient) -> UnreadListing:

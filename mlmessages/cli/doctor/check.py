@@ -6,6 +6,8 @@ import enum
 
 import attrs
 
+from ...errors import MessagesError
+
 
 class Verdict(enum.Enum):
     """What a check came to; only BAD makes the doctor's exit code 1."""
@@ -48,3 +50,8 @@ def bad(name: str, found: str, next_step: str) -> Check:
 def unknown(name: str, found: str, next_step: str = "") -> Check:
     """Return a check that could not be made."""
     return Check(name, Verdict.UNKNOWN, found, next_step)
+
+
+def without_hint(error: MessagesError) -> str:
+    """Return what went wrong: of a check, the hint is the next step."""
+    return str(error).removesuffix(f". {error.hint}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Of Linux's names. A lock or a write-ahead log is not safe on the first ones; the others keep no modes.
 _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
+_CORRECT_IT: Final = "correct it: see mlmessages doctor --help"
 _HAS_MODES: Final = os.name == "posix"
 _WITHOUT_MODES: Final = frozenset({"vfat", "exfat", "msdos", "ntfs", "ntfs3", "fuseblk", "vboxsf", "drvfs"})
 
@@ -33,15 +34,29 @@ def checks(settings: Settings, journal: Path | None) -> Iterator[Check]:
     """Yield what this machine shows."""
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     yield good("program", f"mlmessages {mlmessages.__version__}, {system}")
-    yield good("settings", f"seller {settings.seller_id}, {settings.api}, {settings.base_url}")
+    yield _settings(settings)
     if settings.reads_token_file:
         assert settings.token_file is not None
         yield from _token_file(settings.token_file)
-    else:
-        yield good("token source", f"from {TOKEN}" if os.environ.get(TOKEN) else "typed in")
+    elif os.environ.get(TOKEN):
+        yield good("token source", f"from {TOKEN}")
+    elif sys.stdin.isatty():
+        yield good("token source", "typed in")
     if journal is not None:
         yield from _journal(journal, settings.seller_id)
     yield _proxy(settings)
+
+
+def _settings(settings: Settings) -> Check:
+    """Return whether the seller and the server can be so; a URL that cannot be shown is not: it may hold a password."""
+    from ...api.arguments import check_base_url, check_id
+
+    try:
+        check_id("seller_id", settings.seller_id)
+        shown = check_base_url(settings.base_url)
+    except ValueError as error:
+        return bad("settings", str(error), _CORRECT_IT)
+    return good("settings", f"seller {settings.seller_id}, {settings.api}, {shown}")
 
 
 def token_owner(settings: Settings) -> str | None:
@@ -160,7 +175,13 @@ def _journal(file: Path, seller_id: str) -> Iterator[Check]:
 
 
 def _proxy(settings: Settings) -> Check:
+    from ...api.arguments import check_proxy_url
+
     if settings.proxy is not None:
+        try:
+            check_proxy_url(settings.proxy)
+        except ValueError as error:
+            return bad("proxy", str(error), _CORRECT_IT)
         return good("proxy", "requests go through the one that --proxy names")
     named = getproxies_environment()
     if "https" in named or "all" in named:

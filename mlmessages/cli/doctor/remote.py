@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from ...api.endpoints import Endpoints, routes
 from ...auth.source import Secret
-from ...errors import AuthError, Forbidden, MessagesError, NotSent, RateLimited, Unauthorized
+from ...errors import AuthError, Forbidden, NotSent, RateLimited, Unauthorized
 from ..settings import SELLER_ID, Settings
 from ..terminal import counted
 from .asker import Asker, Reply
-from .check import Check, Verdict, bad, good, look, unknown
+from .check import Check, Verdict, bad, good, look, unknown, without_hint
 
 if TYPE_CHECKING:
     from ...models import UnreadListing
@@ -54,9 +54,9 @@ async def checks(settings: Settings, asker: Asker, owner: str | None) -> AsyncIt
 def _no_use_to_go_on(reply: Reply[UnreadListing]) -> Check | None:
     error = reply.error
     if isinstance(error, NotSent):
-        return bad("connection", str(error), error.hint or "is the base URL right, and is there a network?")
+        return bad("connection", without_hint(error), error.hint or "is the base URL right, and is there a network?")
     if isinstance(error, (AuthError, Unauthorized)):
-        return bad("token", str(error), error.hint or "mlmessages auth url")
+        return bad("token", without_hint(error), error.hint or "mlmessages auth url")
     if isinstance(error, RateLimited):
         return look("connection", "429: the budget of this minute is spent", "try again in a minute")
     if reply.status is None or reply.status >= 500:
@@ -85,7 +85,7 @@ def _token(first: Reply[UnreadListing], other: Reply[UnreadListing]) -> Check:
     if first.value is not None or other.value is not None:
         return good("token", "accepted")
     if isinstance(first.error, Forbidden):
-        return bad("token", str(first.error), first.error.hint or "has the application the permission for messages?")
+        return bad("token", without_hint(first.error), first.error.hint or "has the application the permission for messages?")
     return unknown("token", f"neither listing says: {first.brief()} and {other.brief()}")
 
 
@@ -95,11 +95,9 @@ def _family(family: str, first: Reply[UnreadListing], other: Reply[UnreadListing
         return good("paths", said)
     if other.value is not None:
         return bad("paths", said, f"--api {_OTHER[family]}")
-    return bad("paths", said, _hint(first.error) or "which paths the account may use is not known")
-
-
-def _hint(error: MessagesError | None) -> str | None:
-    return error.hint if error is not None else None
+    if isinstance(first.error, Forbidden):  # the check of the token says what to do
+        return bad("paths", said, "see the next step of the token")
+    return bad("paths", said, (first.error and first.error.hint) or "which paths the account may use is not known")
 
 
 def _listing(listing: UnreadListing) -> Check:
