@@ -85,7 +85,9 @@ def _token(first: Reply[UnreadListing], other: Reply[UnreadListing]) -> Check:
     if first.value is not None or other.value is not None:
         return good("token", "accepted")
     if isinstance(first.error, Forbidden):
-        return bad("token", without_hint(first.error), first.error.hint or "has the application the permission for messages?")
+        return bad(
+            "token", without_hint(first.error), first.error.hint or "has the application the permission for messages?"
+        )
     return unknown("token", f"neither listing says: {first.brief()} and {other.brief()}")
 
 
