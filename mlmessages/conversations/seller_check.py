@@ -30,7 +30,8 @@ class SellerCheck:
         if self._decided or not listing.packs:
             return
         self._other = listing.user_id if listing.user_id != self._seller_id else None
-        self._enough = min(_FIRST, len({pack.pack_id for pack in listing.packs}))
+        # One more than were refused, at the least: a listing that has become shorter still has one read.
+        self._enough = max(min(_FIRST, len({pack.pack_id for pack in listing.packs})), self._refused + 1)
 
     @property
     def room(self) -> int | None:

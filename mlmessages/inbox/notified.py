@@ -17,7 +17,16 @@ from attrs import define
 from ..api import decoding
 from ..api.notifications import Notification
 from ..conversations.reader import Reader
-from ..errors import APIError, AuthError, DecodeError, MessagesError, RateLimited, TransportError, Unauthorized
+from ..errors import (
+    APIError,
+    AuthError,
+    DecodeError,
+    MessagesError,
+    RateLimited,
+    ServerError,
+    TransportError,
+    Unauthorized,
+)
 from ..events import ParkEvent, extra
 from ..failpoints import failpoint
 from ..http.limits import Limits
@@ -30,6 +39,7 @@ from .undelivered import NewMessages
 _log: Final = logging.getLogger("mlmessages")
 CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message
 _TRIES: Final = 5
+_LONGEST_WAIT: Final = 3600.0  # seconds between two tries while the server fails
 _SHARE: Final = 0.02  # of the budget of reads, for looking messages up
 _KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
 _FORGOTTEN_EVERY: Final = 3600.0
@@ -37,10 +47,14 @@ _FORGOTTEN_EVERY: Final = 3600.0
 
 @define(eq=False)
 class _Check:
-    """When a message is looked for, by the loop's clock, and how often it was."""
+    """When a message is looked for, by the loop's clock, and how often it was.
+
+    `tries`: with an answer about the message. `troubles`: with a 5xx or an unreadable answer, in a row.
+    """
 
     due: float
     tries: int = 0
+    troubles: int = 0
 
 
 class Doorbell:
@@ -201,7 +215,12 @@ class MissingMessageCheck:
         except (TransportError, RateLimited, AuthError, Unauthorized):
             check.due = asyncio.get_running_loop().time() + CHECKED_AFTER  # says nothing about the message
         except (APIError, DecodeError, Unstorable) as error:
-            await self._again(id_, check, error)
+            if isinstance(error, ServerError) or (isinstance(error, DecodeError) and not error.final):
+                # Neither does an outage or its HTML page. If it is always answered so, it costs less and less.
+                check.troubles += 1
+                check.due = asyncio.get_running_loop().time() + min(_wait_after(check.troubles), _LONGEST_WAIT)
+            else:
+                await self._again(id_, check, error)
         finally:
             self.budget.spend(asyncio.get_running_loop().time(), max(count.requests - 1, 0))  # its retries
             self._ingest.count(count)
@@ -218,6 +237,7 @@ class MissingMessageCheck:
     async def _again(self, id_: str, check: _Check, error: MessagesError) -> None:
         """Look again later, a few times: a message may be later than its notification [documented: messages]."""
         check.tries += 1
+        check.troubles = 0
         parked = check.tries >= _TRIES
         wait = _wait_after(check.tries)
         check.due = asyncio.get_running_loop().time() + wait
@@ -233,4 +253,4 @@ class MissingMessageCheck:
 
 def _wait_after(tries: int) -> float:
     """Return the seconds from one try to the next: five tries take a quarter of an hour."""
-    return CHECKED_AFTER * 2.0 ** max(tries - 1, 0)
+    return CHECKED_AFTER * 2.0 ** min(max(tries - 1, 0), 20)

@@ -93,14 +93,14 @@ class Service:
                 if self._settings.app_id is not None:
                     loops.append(asyncio.create_task(self._take_missed(self._settings.app_id)))
                 await asyncio.wait([*loops, stopped], return_when=asyncio.FIRST_COMPLETED)
-                failed = [task for task in loops if task.done() and not task.cancelled()]
-                lost = any(isinstance(task.exception(), LeaseLost) for task in failed)
+                ended = [task for task in loops if task.done()]
+                lost = any(not task.cancelled() and isinstance(task.exception(), LeaseLost) for task in ended)
                 await self._end(loops, 0.0 if lost else self._grace)
         finally:
             stopped.cancel()
             await self._end(loops, self._grace)
-        for task in failed:
-            task.result()
+        for task in ended:
+            task.result()  # also a cancellation that did not come from here: it must not look like an end
 
     def stop(self, grace: float | None = None) -> None:
         """Claim nothing more; `run` returns when what is in flight is finished, or its `grace` is over."""

@@ -184,6 +184,29 @@ async def test_a_wrong_seller_id_ends_the_service(inbox_of: Any, handler: Any) -
     assert sandbox.count("mark") <= 5
 
 
+@case("T3")
+@on_virtual_clock
+async def test_a_shorter_listing_of_another_user_is_still_read(inbox_of: Any, running: Any, handler: Any) -> None:
+    """A Global Selling seller, whose listing names another of the seller's ids: four packs are refused, two of them in
+    this run, and have left the listing; the one that comes then is read and delivered.
+    """
+    sandbox = Sandbox(packs=[Pack(id_) for id_ in "129"], behaviour=Behaviour(listing_user_id="700100999"))
+    sandbox.refuse("1234")
+    async with inbox_of(sandbox) as inbox, inbox.drain() as drain:
+        async for delivery in drain:
+            await delivery.ack()
+    for id_ in "34":
+        sandbox.add_pack(Pack(id_))
+    async with inbox_of(sandbox) as inbox, running(inbox, handler):
+        await later(100)
+        for id_ in "1234":
+            sandbox.read_elsewhere(id_)
+        await later(100)
+        sandbox.add_pack(Pack("5"))
+        await later(100)
+    assert [delivery.pack_id for _, delivery in handler.deliveries] == ["5"]
+
+
 @case("K11")
 @on_virtual_clock
 async def test_it_is_remembered_what_was_taken_along_while_news_wait_for_a_place(inbox_of: Any, running: Any) -> None:

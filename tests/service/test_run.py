@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cases import case
-from mlmessages import Limits, Notification
+from mlmessages import Limits, Notification, Retry
 from mlmessages.conversations import backlog
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
 from mlmessages.inbox.undelivered import NewMessages
@@ -166,6 +166,30 @@ async def test_an_id_that_never_appears_is_parked(inbox_of: Any, handler: Any, r
     async with inbox_of(sandbox) as inbox, running(inbox, handler):
         await later(4000)
     assert len(gets(sandbox)) == 5
+
+
+@case("T1")
+@pytest.mark.parametrize("answer", [Reply(503), Reply(200, b"<html>back soon</html>")], ids=["5xx", "html"])
+@on_virtual_clock
+async def test_an_outage_says_nothing_about_a_message(
+    answer: Reply, inbox_of: Any, handler: Any, running: Any, named: Any
+) -> None:
+    """The server fails for an hour: that is none of the five tries, and the message is delivered afterwards.
+
+    Meanwhile it is asked for less and less often.
+    """
+    sandbox = Sandbox(packs=1)
+    outage = sandbox.add(on("message").do(answer))
+    async with inbox_of(sandbox, client={"retry": Retry(attempts=1)}) as inbox, running(inbox, handler):
+        await later(10)
+        sent = sandbox.send(FIRST)
+        sandbox.read_elsewhere(FIRST)
+        await inbox.notify(named(sent))
+        await later(3600)
+        assert len(gets(sandbox)) == 6
+        sandbox.remove(outage)
+        await later(3600)
+    assert handler.taken.count(sent) == 1
 
 
 @on_virtual_clock
@@ -637,3 +661,36 @@ def kept(*kinds: type) -> list[Any]:
     """The objects of these kinds that are alive."""
     gc.collect()
     return [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+
+class _Cancelling:
+    """A token source that is cancelled at its n-th token, as one is whose own tasks another program ends."""
+
+    def __init__(self, token: str, n: int) -> None:
+        self._token = token
+        self._left = n
+
+    async def token(self) -> str:
+        self._left -= 1
+        if not self._left:
+            raise asyncio.CancelledError
+        return self._token
+
+    async def rejected(self, token: str) -> None:
+        pass
+
+
+@case("T2")
+@pytest.mark.parametrize("n", range(1, 5))
+@on_virtual_clock
+async def test_a_cancellation_from_elsewhere_does_not_look_like_an_end(n: int, inbox_of: Any, handler: Any) -> None:
+    """`run` does not return as if it had been stopped: it raises; nothing is lost, and the next run goes on."""
+    sandbox = Sandbox(packs=3)
+    async with inbox_of(sandbox, client={"auth": _Cancelling(sandbox.token, n)}) as inbox:
+        with pytest.raises(asyncio.CancelledError):
+            await inbox.run(handler)
+    async with inbox_of(sandbox) as inbox, inbox.drain() as drain:
+        async for delivery in drain:
+            handler.taken += [message.id for message in delivery.messages]
+            await delivery.ack()
+    assert sorted(handler.taken) == sorted(sandbox.message_ids())
