@@ -59,6 +59,7 @@ class PageWalk:
         "limit",
         "offset",
         "pages",
+        "steady",
         "wait",
     )
 
@@ -66,6 +67,7 @@ class PageWalk:
         self.limit = limit
         self.done = False
         self.pages = 0  # taken, by all attempts
+        self.steady = True  # nothing was seen to be hidden or moved: what was shown is still there
         self.wait = 0.0  # seconds to let pass before the next request
         self._marked = marked
         self._top: tuple[frozenset[str], int | None] | None = None  # what the first page showed and counted
@@ -114,7 +116,7 @@ class PageWalk:
         total = self._believable(page.paging.total, len(ids))
         if self._marked and self._top is None:
             self._top = frozenset(ids), total
-        if self._contradicts(total):
+        if self._contradicts(ids, total):
             self.wait = _CATCHING_UP[self._contradictions - 1]
         elif self._moved(ids, total):
             self._go_back(page)
@@ -141,9 +143,11 @@ class PageWalk:
             self._believed = False
         return total if self._believed else None
 
-    def _contradicts(self, total: int | None) -> bool:
-        """Return True, a few times, if fewer messages are counted than before, and not so many were shown."""
-        if total is not None and len(self._seen) < self._most and total < self._most:
+    def _contradicts(self, ids: list[str], total: int | None) -> bool:
+        """Return True, a few times, if fewer messages are counted than before, and not so many were shown here."""
+        fell = total is not None and total < self._most
+        self.steady &= not fell
+        if fell and len(self._visited.union(ids)) < self._most:
             self._contradictions += 1
             if self._contradictions <= len(_CATCHING_UP):
                 return True
@@ -153,12 +157,15 @@ class PageWalk:
         return False
 
     def _falls_short(self) -> bool:
-        """Return True if less was shown than the marking answer counted or, without a count, than it showed itself."""
+        """Return True if less was shown than the marking answer counted or, without a count, than it showed itself.
+
+        A count can be that of a page: where none of several rows is left, the others are not all that there is.
+        """
         if not self._marked or self._top is None:
             return False
         shown, counted = self._top
         if counted is not None and self._believed:
-            return len(self._seen) < counted
+            return len(self._seen) < counted or (len(shown) > 1 and shown.isdisjoint(self._visited))
         return not shown <= self._visited
 
     def _moved(self, ids: list[str], total: int | None) -> bool:
@@ -237,6 +244,7 @@ class PageWalk:
 
     def _start_over(self, page: MessagePage, why: str) -> None:
         self._restarts += 1
+        self.steady = False
         if self._restarts > _MOST_RESTARTS:
             raise _unwalkable(page, why)
         if self._marked:
@@ -249,7 +257,8 @@ class UpToKnown:
 
     `known`: the ids that were shown before; `total`: how many of them were counted then. A page that shows one of them
     ends the arrivals. But moderation may have released an older message, which stands behind it: then `total` has grown
-    by more than what was shown; and where nothing is counted, that cannot be excluded.
+    by more than what was shown. Where nothing is counted, or it has grown by less, which means that others were hidden,
+    that cannot be excluded.
     """
 
     def __init__(self, known: Container[str], total: int | None) -> None:
@@ -263,7 +272,7 @@ class UpToKnown:
         new = {id_ for id_ in ids if id_ not in self._known}
         self._new |= new
         total = page.paging.total
-        if total is None or self._total is None or total - self._total > len(self._new):
+        if total is None or self._total is None or total - self._total != len(self._new):
             return False
         # Where the oldest come first, or one row shows no order, what is new may stand on the last page.
         return len(new) < len(ids) and len(ids) > 1 and not ascending(page.messages)

@@ -31,6 +31,7 @@ class ConversationRead:
     - `mark_unreadable`: such an answer could not be read, and the page was read again without marking, perhaps from a
       replica that is behind.
     - `total`: how many messages the last page counted; None: none, or not so that it can be believed.
+    - `steady`: nothing was seen to be hidden meanwhile.
     - `unread_offsets`: where the pages begin that show a message of the counterparty as unread; without the marked page
       itself, whose answer may show what was so before the mark.
     - `pages`: how many were read.
@@ -40,17 +41,18 @@ class ConversationRead:
     marked: set[str] = field(factory=set)
     mark_unreadable: bool = False
     total: int | None = None
+    steady: bool = True
     status: ConversationStatus | None = None
     unread_offsets: list[int] = field(factory=list)
     pages: int = 0
 
     @property
     def counted(self) -> int | None:
-        """How many of the counted messages were shown, at the most; None: none were counted.
+        """How many of the counted messages were shown; None: none were counted, or some were hidden meanwhile.
 
         It is less than `total` where messages arrived while the pages were read.
         """
-        return None if self.total is None else min(self.total, len(self.messages))
+        return None if self.total is None or not self.steady else min(self.total, len(self.messages))
 
 
 class Reader:
@@ -206,7 +208,7 @@ class Reader:
             fresh = walk.take(page)
             read.messages += fresh
             read.pages += 1
-            read.total = walk.total
+            read.total, read.steady = walk.total, read.steady and walk.steady
             read.status = read.status or page.conversation
             failpoint("page read")
             if not marks and not closing and self._unread(fresh):

@@ -19,6 +19,7 @@ from mlmessages.testing import (
     Behaviour,
     Delay,
     Garbage,
+    HideIt,
     Message,
     Pack,
     Reply,
@@ -195,6 +196,30 @@ async def test_an_older_message_that_is_released_before_the_mark_is_handed_over(
         found = [c async for c in drain]
     assert sorted(ids(found)) == sorted(sandbox.message_ids())
     assert not lost(sandbox, found)
+
+
+@case("K3")
+@pytest.mark.parametrize("came", [3, 7, None], ids=["seen", "after it started over", "with the mark"])
+@on_virtual_clock
+async def test_an_older_message_is_handed_over_although_another_was_hidden_and_some_came(came: int | None) -> None:
+    """Some that were shown are hidden, two come, an old one is released: `total` grows by no more than what the mark's
+    first page shows as new. Where the look saw that something was hidden, or the counts do not agree, that says nothing.
+    """
+    sandbox = Sandbox([Pack(messages=[*(Message() for _ in range(58)), *[Message(sender="seller")] * 2])])
+    *_, second, newest = sorted(sandbox.message_ids())
+    hidden = sorted(sandbox.message_ids())[3]
+    sandbox.hide(hidden)
+    coming = Send(), Send()
+    if came is None:
+        sandbox.add(on("mark", nth=1).do(HideIt(newest), HideIt(second), *coming, RevealIt(hidden), EXECUTE))
+    else:
+        sandbox.add(on("peek", nth=2).do(HideIt(newest), EXECUTE))
+        sandbox.add(on("peek", nth=came).do(*coming, EXECUTE))
+        sandbox.add(on("mark", nth=1).do(RevealIt(hidden), EXECUTE))
+    async with client_of(sandbox) as client, client.drain(limit=15) as drain:
+        found = [c async for c in drain]
+    assert not lost(sandbox, found)
+    assert set(ids(found)) >= sandbox.message_ids()
 
 
 @case("K3")

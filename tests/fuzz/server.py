@@ -101,6 +101,7 @@ class Server:
     def __init__(self, habits: Habits, rng: random.Random) -> None:
         self.habits = habits
         self.threads: dict[str, Thread] = {}
+        self.shown_of = 0.0  # the moment whose state the last page showed
         self._rng = rng
 
     def thread(self, pack_id: str) -> Thread:
@@ -117,10 +118,10 @@ class Server:
 
     # -- what is answered --
 
-    def page(self, pack_id: str, limit: int, offset: int, now: float, *, mark: bool) -> bytes:
-        """Answer a read. A mark is executed on the state of now; whatever else is read may be a replica's."""
+    def page(self, pack_id: str, limit: int, offset: int, now: float, *, mark: bool, current: bool = False) -> bytes:
+        """Answer a read. A mark is executed on the state of now; what else is not `current` may be a replica's."""
         habits = self.habits
-        at = now - habits.lag if not mark and self._rng.random() < habits.stale else now
+        at = self.shown_of = now - habits.lag if not (mark or current) and self._rng.random() < habits.stale else now
         thread = self.thread(pack_id)
         visible = thread.visible(at)
         ordered = visible[::-1] if habits.order == "newest" else visible
