@@ -1,4 +1,4 @@
-"""Say which failure case a test proves: `@case("A13")`. `pytest -k A13` finds it; tests/README.md lists the cases."""
+"""Say which failure case a test proves: `@case("A13")`. `pytest -k "[A13]"` finds it; tests/README.md lists the cases."""
 
 from __future__ import annotations
 

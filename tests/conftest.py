@@ -20,8 +20,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let `pytest -k A13` find the tests that are marked with `@case("A13")`, and leave out what cannot run here."""
+    """Let `pytest -k "[A13]"` find the tests marked with `@case("A13")`, and leave out what cannot run here.
+
+    Without the brackets it finds them too, and whatever else has A13 in its name.
+    """
     needs.deselect(config, items)
     for item in items:
         for marker in item.iter_markers("case"):
-            item.extra_keyword_matches.update(marker.args)
+            item.extra_keyword_matches.update(f"[{number}]" for number in marker.args)

@@ -1,4 +1,4 @@
-"""The joint of the library: a `Call` is a `Request` and how to read its `Response`."""
+"""What one call of the API is: a `Request`, and how to read its `Response`."""
 
 from __future__ import annotations
 

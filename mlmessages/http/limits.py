@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from heapq import heappop, heappush
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from heapq import heapify, heappop, heappush
 from typing import Final, Protocol
 
 from aiolimiter import AsyncLimiter
@@ -69,6 +69,14 @@ class Window(Protocol):
         """Return this window for another event loop, whose clock says `now`; what was in flight was given up."""
         ...
 
+    def returns(self, now: float) -> Mapping[float, int]:
+        """Return how many permits come back within how many seconds, where only this process knows of them."""
+        ...
+
+    def spend(self, seconds: float, count: int, now: float) -> None:
+        """Take `count` permits, which come back so many seconds from `now`, where only this process knows of them."""
+        ...
+
 
 class MemoryWindow:
     """`size` permits in memory, each returned `period` seconds after its *answer*.
@@ -118,6 +126,19 @@ class MemoryWindow:
         latest = now + 2 * self._period + CLOCK_STEP
         window._returning = sorted(min(t, latest) for t in self._returning) + [latest] * self.in_flight
         return window
+
+    def returns(self, now: float) -> Counter[float]:
+        """Return how many permits come back within how many seconds; what is in flight was given up."""
+        step = self._period / 60  # few numbers instead of one for each request; one step more, for clocks that disagree
+        found = Counter(math.ceil((moment - now) / step + 1) * step for moment in self._returning if moment > now)
+        found[2 * self._period] += self.in_flight
+        return +found
+
+    def spend(self, seconds: float, count: int, now: float) -> None:
+        """Take `count` permits, which come back so many seconds from `now`: two periods at the most."""
+        moment = now + min(seconds, 2 * self._period) + CLOCK_STEP
+        self._returning += [moment] * min(count, self._size)
+        heapify(self._returning)
 
 
 class FairQueue:
@@ -279,6 +300,7 @@ class Limits:
         self._reading, self._writing, self._brake = self._budget()
         self._read_queue, self._write_queue = FairQueue(), FairQueue()
         self._fronts: dict[asyncio.Future[None], None] = {}  # in order: what waits longest looks first
+        self._knows_the_past = False
 
     def __repr__(self) -> str:
         named = ("reads", "writes", "period", "concurrency", "per_second")
@@ -294,6 +316,28 @@ class Limits:
     def refusals(self) -> int:
         """How many requests were answered 429 so far."""
         return self._brake.refusals
+
+    def spent(self) -> list[tuple[str, float, int]]:
+        """Return what is used up at this moment, for the process that comes after this one.
+
+        That is for each kind, ``read`` or ``write``, how many permits come back within how many seconds.
+        """
+        now = self._now()
+        self._knows_the_past = True
+        return [
+            (kind, seconds, count)
+            for kind, window in (("read", self._reading), ("write", self._writing))
+            for seconds, count in window.returns(now).items()
+        ]
+
+    def carry_over(self, spent: Iterable[tuple[str, float, int]]) -> None:
+        """Take what an earlier process has spent off the budget: once, for then this object knows by itself."""
+        if self._knows_the_past:
+            return
+        self._knows_the_past = True
+        now = self._bind().time()
+        for kind, seconds, count in spent:
+            (self._writing if kind == "write" else self._reading).spend(seconds, count, now)
 
     async def acquire(self, owner: object, *, write: bool = False) -> Permit:
         """Wait until one more request may start; `release` must follow.

@@ -1,4 +1,4 @@
-"""The one door to the API: `Pipeline.execute` sends a call through retry ( limits ( auth ( transport )))."""
+"""Every request of a client: `Pipeline.execute` sends a call through retry ( limits ( auth ( transport )))."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class RequestAttempts(Generic[T]):
             pipeline.limits.release(permit, sent=sent, answered=answered)
 
     async def _exchange(self, permit: Permit, token: Secret) -> Response | FailedAttempt:
-        """Call the transport, keep the books of what is known of the request, and check the answer."""
+        """Send the request once, note in the count what is known of it, and check the answer."""
         pipeline, request, count = self._pipeline, self._request, self._count
         in_doubt_before = count.in_doubt
         count.requests += 1

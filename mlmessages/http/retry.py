@@ -1,4 +1,8 @@
-"""What is sent again, and when: one policy, driven through backoff. The one place that knows backoff."""
+"""When something is sent again: one policy, driven through backoff. The one place that knows backoff.
+
+What may be sent again is `mlmessages.api.outcomes.repeatable`. backoff runs the loop and sleeps; how long, and when to
+stop, is asked of `RetryLoop.next_wait`, because both depend on the error, the server's Retry-After and the deadline.
+"""
 
 from __future__ import annotations
 

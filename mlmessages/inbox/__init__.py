@@ -42,8 +42,8 @@ The rules
 5. **An unknown outcome waits.** A marking request that was not answered (a timeout, a disconnect, a 5xx) may still be
    executed, and would mark what came after the retry. Its pack is read again after ``settle_time``; the others go on.
    After a restart it waits at least ``settle_time`` by the monotonic clock, whatever the wall clock says.
-6. **A dead claim is of unknown outcome, and never free.** It waits from the restart. One process at a time uses a
-   journal.
+6. **A claim of a process that has ended is of unknown outcome.** Its marking request may have left, so it waits from
+   the restart as under 5. One process at a time uses a journal.
 7. **A second read where the first may have been behind.** The answer to a mark that cannot be read was executed all the
    same; the page is read again at once, perhaps from a replica that is behind, so the pack stays open and is read once
    more after ``settle_time``. A pack that was taken over from another worker is read once more 15 minutes later.
@@ -72,6 +72,10 @@ The new read decides; the first line that fits (`mlmessages.conversations.backlo
    again when its count changes or a notification names it.
 
 Here alone ``read`` is looked at, and only to choose how to mark.
+
+Where to look: a message came twice: rule 8, `undelivered`, then `Delivery.once` in `drain`. A pack is not read: its
+row in the journal (``mlmessages journal FILE``), then `ingest`. A notification led to nothing: `receiver`, `notified`.
+A handler failed: `dispatcher`.
 
 What proves it: ``tests/inbox/model`` (a breadth-first search of the protocol, and of each rule left out),
 ``tests/inbox/kill`` (SIGKILL at every failpoint, real processes), ``tests/inbox`` by rule.

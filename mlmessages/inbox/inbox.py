@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from ..api.arguments import check_id, check_int, check_seconds
 from ..api.notifications import Notification
 from ..api.outcomes import SETTLE_TIME
 from ..client import MessagesClient, pipeline_of, reader_of
-from ..errors import MessagesError
+from ..errors import JournalError, MessagesError
 from ..journal.journal import Journal, Place, SqlitePlace
 from ..models import InboxReport, PackFailure
 from .dispatcher import Handler, OnError, Settings
@@ -99,6 +100,7 @@ class Inbox:
         await self._journal.open()
         try:
             self._journal.listen(self._heard)
+            self._pipeline.limits.carry_over(await self._journal.spent())
             await self._ingest.recover()
         except BaseException:
             await self._journal.close()
@@ -113,6 +115,8 @@ class Inbox:
                 await self._service.stopped()
             if self._drain is not None:
                 await self._drain._leave()
+            with suppress(JournalError):  # without it the next process may be answered 429, and pauses
+                await self._journal.keep_spent(self._pipeline.limits.spent())
         finally:
             await self._journal.close()
 

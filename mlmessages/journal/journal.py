@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 from ..errors import JournalError, LeaseLost
 from .engine import Engine
 from .sqlite import SqliteStore
-from .store import FailedDelivery, PendingCheck, Row, Seat, Store, Stored, StoredMessage
+from .store import FailedDelivery, FileStore, PendingCheck, Row, Seat, Store, Stored, StoredMessage
 
 T = TypeVar("T")
 _PURGE_EVERY: Final = 1000  # acknowledged bodies are overwritten in the engine's copies at least so often
@@ -30,11 +30,17 @@ class Place(Protocol):
     def listen(self, rung: Callable[[], None]) -> None:
         """Call `rung`, in the event loop, whenever another process has written to the journal that was entered."""
 
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        """Keep for the next process how many permits of which kind come back within how many seconds."""
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        """Return what is left of what was kept."""
+
 
 class SqlitePlace:
     """A file of one seller's own, with an engine of its own."""
 
-    def __init__(self, path: Path, seller_id: str, open_store: Callable[[Path, str], Store] = SqliteStore) -> None:
+    def __init__(self, path: Path, seller_id: str, open_store: Callable[[Path, str], FileStore] = SqliteStore) -> None:
         self._engine = Engine(lambda: open_store(path, seller_id))
         self._seat = Seat(seller_id)
 
@@ -52,6 +58,14 @@ class SqlitePlace:
 
     def listen(self, rung: Callable[[], None]) -> None:
         """Do nothing: no other process writes to the file."""
+
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        """Keep what the budget has spent, in the file. Raises `JournalError`."""
+        await self._engine.write(self._seat, lambda store, _: store.keep_spent(spent), decision=True)
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        """Return what is left of it. Raises `JournalError`."""
+        return await self._engine.ask(lambda store: store.spent())
 
 
 class Journal:
@@ -92,6 +106,14 @@ class Journal:
     def listen(self, rung: Callable[[], None]) -> None:
         """Call `rung`, in the event loop, whenever another process has written to the journal, which is open."""
         self._place.listen(rung)
+
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        """Keep what the budget has spent for the process that opens the journal next, if no other place knows it."""
+        await self._place.keep_spent(spent)
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        """Return what the last process had spent of the budget, less what has come back since."""
+        return await self._place.spent()
 
     # -- a pack on its way --
 

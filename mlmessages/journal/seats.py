@@ -12,7 +12,7 @@ import logging
 import math
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Literal
 
@@ -314,6 +314,12 @@ class _HeldPlace:
     def listen(self, rung: Callable[[], None]) -> None:
         self._worker.on_rung(self._seat, rung)
 
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        pass  # the budget of many machines is in the database
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        return []
+
 
 class _TakenPlace:
     """The place of a journal whose seat is taken by entering."""
@@ -342,6 +348,12 @@ class _TakenPlace:
     def listen(self, rung: Callable[[], None]) -> None:
         if self._seat is not None:
             self._worker.on_rung(self._seat, rung)
+
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        pass  # the budget of many machines is in the database
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        return []
 
 
 def _in_words(error: Exception) -> str:

@@ -267,6 +267,16 @@ class Store(Protocol):
         """Overwrite what was forgotten wherever the engine keeps copies; return False if a reader is in the way."""
 
 
+class FileStore(Store, Protocol):
+    """A store of one seller and one process at a time, which keeps for the next one what the budget has spent."""
+
+    def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        """Keep how many permits of which kind come back within how many seconds, instead of what was kept before."""
+
+    def spent(self) -> list[tuple[str, float, int]]:
+        """Return what is left of what was kept."""
+
+
 class SharedStore(Store, Protocol):
     """A store that several processes use at once, each as a *worker* that holds the seats of sellers.
 

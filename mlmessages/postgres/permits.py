@@ -189,6 +189,12 @@ class SharedWindow:
             raise RuntimeError("limits of a database belong to the event loop in which the database was entered")
         return self
 
+    def returns(self, now: float) -> dict[float, int]:
+        return {}  # the database knows
+
+    def spend(self, seconds: float, count: int, now: float) -> None:
+        pass
+
     def note_answer(self, now: float, slots: list[Slot], used: int, wait: float, *, storm: bool) -> None:
         """Note what the database said at `now`."""
         self._fetched.extend(slots)

@@ -58,7 +58,7 @@ def only(backlog: Backlog, now: float = 0.0) -> Pack:
     ],
 )
 def test_each_line_of_the_decision_table(what: dict[str, Any], expected: Next) -> None:
-    """A pack that is listed again after its mark: each line of design.md's table, alone."""
+    """A pack that is listed again after its mark: each line of the table in `mlmessages.inbox`, alone."""
     nothing: dict[str, Any] = {"unknown_ids": False, "outcome_unknown": False, "unread_beyond": False, "fruitless": 0}
     assert listed_again(**(nothing | what)) is expected
 

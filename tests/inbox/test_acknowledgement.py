@@ -20,7 +20,7 @@ FIRST = "2000000000000001"
 
 
 @on_virtual_clock
-async def test_rule_7_a4_what_was_not_acknowledged_comes_first_after_a_restart(inbox_of: Any, consumer: Any) -> None:
+async def test_rule_8_a4_what_was_not_acknowledged_comes_first_after_a_restart(inbox_of: Any, consumer: Any) -> None:
     """The same ids, `redelivered`, from the store; what was acknowledged does not come again; new packs come after."""
     sandbox = Sandbox(packs=6)
     async with inbox_of(sandbox) as inbox:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +137,11 @@ async def test_no_repr_shows_a_buyers_words(inbox_of: Any, consumer: Any) -> Non
         assert "CANARY" not in repr((delivery, inbox, inbox.report))
 
 
-# -- rule 8: the end ---------------------------------------------------------------------------------------------------
+# -- rule 9: the end ---------------------------------------------------------------------------------------------------
 
 
 @on_virtual_clock
-async def test_rule_8_b12_a_drain_ends_on_a_listing_after_its_last_read(inbox_of: Any, consumer: Any) -> None:
+async def test_rule_9_b12_a_drain_ends_on_a_listing_after_its_last_read(inbox_of: Any, consumer: Any) -> None:
     """A message that comes right after the last mark, in a pack that was done, is delivered in the same drain."""
     sandbox = Sandbox(packs=3, rules=[on("mark", nth=3).do(EXECUTE, Send(pack=int(FIRST)))])
     async with inbox_of(sandbox) as inbox:
@@ -229,3 +231,56 @@ def test_the_files_of_a_journal_are_its_own(journal: Path, tmp_path: Path) -> No
     copied = tmp_path / "copy.db"
     shutil.copy(journal, copied)
     assert contents(copied).done == 3
+
+
+# -- the budget of the process before ----------------------------------------------------------------------------------
+
+
+@case("N8")
+@on_virtual_clock
+async def test_a_new_process_knows_what_the_last_one_has_spent(inbox_of: Any, consumer: Any) -> None:
+    """Opened again within the minute, by a program that knows nothing else of the last one: no 429; and in good time."""
+    sandbox = Sandbox(packs=30, behaviour=Behaviour(rate=RateWindow(reads=20, period=60.0, kind="sliding")))
+    began = asyncio.get_running_loop().time()
+    taken = 0
+    for _ in range(3):
+        async with inbox_of(sandbox, client={"limits": Limits(reads=20)}) as inbox, inbox.drain() as drain:
+            async for delivery in drain:
+                await delivery.ack()
+                taken += 1
+                if taken % 12 == 0:
+                    break
+    assert taken == 30
+    assert sandbox.unread == 0
+    assert [request for request in sandbox.log if request.status == 429] == []
+    assert asyncio.get_running_loop().time() - began < 150  # 34 requests and what was read ahead, 20 a minute
+
+
+@case("N8")
+@on_virtual_clock
+async def test_what_was_spent_counts_once(inbox_of: Any, consumer: Any) -> None:
+    """Inboxes that share a budget, opened one after the other, or again, do not pay twice for what it has spent."""
+    sandbox = Sandbox(packs=15)
+    limits = Limits(reads=20)
+    for _ in range(3):
+        async with inbox_of(sandbox, client={"limits": limits}) as inbox:
+            await consumer.empty(inbox)
+        assert limits.used == len(sandbox.log)
+
+
+@case("N8")
+@on_virtual_clock
+async def test_what_was_spent_comes_back(journal: Path, inbox_of: Any, consumer: Any) -> None:
+    """A period later, an hour later, and where the wall clock was set back by a year, the budget is whole again."""
+    sandbox = Sandbox(packs=15)
+    limits = Limits(reads=20)
+    async with inbox_of(sandbox, client={"limits": limits}) as inbox:
+        await consumer.empty(inbox)
+    for moment, used in (("until + 365 * 86400", len(sandbox.log)), ("until - 63", 0)):
+        with contextlib.closing(sqlite3.connect(journal)) as db, db:
+            db.execute(f"UPDATE spent SET until = {moment}")
+        limits = Limits(reads=20)
+        async with inbox_of(sandbox, client={"limits": limits}):
+            assert limits.used == used
+            await asyncio.sleep(121)
+            assert limits.used == 0

@@ -31,7 +31,7 @@ from worlds import lost, on_virtual_clock
 FIRST = "2000000000000001"
 
 
-# -- rule 4: new is what is not in the ledger --------------------------------------------------------------------------
+# -- rule 4: new is what is not in the journal-------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shows_read", [False, True])

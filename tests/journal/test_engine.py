@@ -62,16 +62,18 @@ async def opened(path: Path, store: Wrapped | None = None) -> Journal:
 async def test_what_comes_together_is_committed_together(journal: Path) -> None:
     """300 claims at once: two transactions, not 300; each returns its own result."""
     store = Wrapped(SqliteStore(journal, SELLER))
-    ledger = await opened(journal, store)
-    await ledger.listed([(str(p), 1, None) for p in range(300)], None)
+    open_journal = await opened(journal, store)
+    await open_journal.listed([(str(p), 1, None) for p in range(300)], None)
     before = store.transactions
-    await asyncio.gather(*(ledger.claim(str(p)) for p in range(300)))
+    await asyncio.gather(*(open_journal.claim(str(p)) for p in range(300)))
     assert store.transactions - before <= 2
-    results = await asyncio.gather(*(ledger.read(str(p), [entry(f"m{p}"), entry("shared")], None) for p in range(300)))
+    results = await asyncio.gather(
+        *(open_journal.read(str(p), [entry(f"m{p}"), entry("shared")], None) for p in range(300))
+    )
     assert store.transactions - before <= 4
     assert [r.fresh[0] for r in results] == [f"m{p}" for p in range(300)]
     assert sum("shared" in r.fresh for r in results) == 1
-    await ledger.close()
+    await open_journal.close()
 
 
 @on_virtual_clock
@@ -90,16 +92,16 @@ async def test_an_inbox_commits_many_claims_and_results_together(disk: Any, inbo
 async def test_a_write_that_fails_fails_its_whole_group_and_nothing_else(journal: Path) -> None:
     """Each of those who waited gets the `JournalError`, none of them is on the disk, and the next group goes on."""
     store = Wrapped(SqliteStore(journal, SELLER))
-    ledger = await opened(journal, store)
-    await ledger.listed([(str(p), 1, None) for p in range(6)], None)
+    open_journal = await opened(journal, store)
+    await open_journal.listed([(str(p), 1, None) for p in range(6)], None)
     store.fail_at = store.writes + 3
-    results = await asyncio.gather(*(ledger.claim(str(p)) for p in range(6)), return_exceptions=True)
+    results = await asyncio.gather(*(open_journal.claim(str(p)) for p in range(6)), return_exceptions=True)
     assert all(isinstance(r, JournalError) for r in results)
     store.fail_at = float("inf")
-    assert {row.state for row in await ledger.rows()} == {"open"}
-    await ledger.claim("1")
-    assert sum(row.state == "issued" for row in await ledger.rows()) == 1
-    await ledger.close()
+    assert {row.state for row in await open_journal.rows()} == {"open"}
+    await open_journal.claim("1")
+    assert sum(row.state == "issued" for row in await open_journal.rows()) == 1
+    await open_journal.close()
 
 
 @pytest.mark.parametrize(
@@ -109,38 +111,38 @@ async def test_a_write_that_fails_fails_its_whole_group_and_nothing_else(journal
 async def test_whatever_the_engine_raises_every_caller_hears_of_it(error: Exception, journal: Path) -> None:
     """Every caller of that group hears of it; the journal is usable afterwards, and can be closed."""
     store = Wrapped(SqliteStore(journal, SELLER))
-    ledger = await opened(journal, store)
+    open_journal = await opened(journal, store)
 
     def fail() -> None:
         raise error
 
     store.before_commit = fail
     results = await asyncio.gather(
-        ledger.listed([("1", 1, None)], None), ledger.reopen_claims(0), return_exceptions=True
+        open_journal.listed([("1", 1, None)], None), open_journal.reopen_claims(0), return_exceptions=True
     )
     assert all(isinstance(r, JournalError | KeyError) for r in results)
     store.before_commit = lambda: None
-    await ledger.listed([("1", 1, None)], None)
-    assert len(await ledger.rows()) == 1
-    await ledger.close()
+    await open_journal.listed([("1", 1, None)], None)
+    assert len(await open_journal.rows()) == 1
+    await open_journal.close()
 
 
 @pytest.mark.parametrize("rows", [[("\ud800", 1, None)], [("1", 10**30, "\udfff")], [("1", -(10**30), None)]])
 @on_virtual_clock
 async def test_what_the_engine_cannot_hold_is_an_error_and_no_standstill(rows: Any, journal: Path) -> None:
     """Half a surrogate pair, an integer beyond 64 bits: `JournalError`."""
-    ledger = await opened(journal)
+    open_journal = await opened(journal)
     with pytest.raises(JournalError):
-        await ledger.listed(rows, None)
-    await ledger.listed([("1", 1, None)], None)
-    await ledger.close()
+        await open_journal.listed(rows, None)
+    await open_journal.listed([("1", 1, None)], None)
+    await open_journal.close()
 
 
 @on_virtual_clock
 async def test_a_transaction_that_meets_anothers_is_repeated(journal: Path) -> None:
     """Three times; then its callers hear of it, and nothing of it is there."""
     store = Wrapped(SqliteStore(journal, SELLER))
-    ledger = await opened(journal, store)
+    open_journal = await opened(journal, store)
     meetings = 3
 
     def meet() -> None:
@@ -150,35 +152,35 @@ async def test_a_transaction_that_meets_anothers_is_repeated(journal: Path) -> N
             raise Conflict("another process was faster")
 
     store.before_commit = meet
-    await ledger.listed([("1", 1, None)], None)
+    await open_journal.listed([("1", 1, None)], None)
     assert (meetings, store.transactions) == (0, 1)
     meetings = 4
     with pytest.raises(Conflict):
-        await ledger.claim("1")
-    assert [row.state for row in await ledger.rows()] == ["open"]
-    await ledger.close()
+        await open_journal.claim("1")
+    assert [row.state for row in await open_journal.rows()] == ["open"]
+    await open_journal.close()
 
 
 @case("K16")
 @on_virtual_clock
 async def test_a_row_that_cannot_be_stored_fails_alone(journal: Path) -> None:
     """What came together with it is committed; the error is `Unstorable`, and quotes nothing of the row."""
-    ledger = await opened(journal)
-    await ledger.listed([(str(p), 1, None) for p in range(3)], None)
+    open_journal = await opened(journal)
+    await open_journal.listed([(str(p), 1, None) for p in range(3)], None)
     canary = StoredMessage("canary\ud800", b"{}", True)
     results = await asyncio.gather(
-        ledger.claim("0"),
-        ledger.read("1", [entry("a"), canary], None),
-        ledger.read("2", [entry("b")], None),
+        open_journal.claim("0"),
+        open_journal.read("1", [entry("a"), canary], None),
+        open_journal.read("2", [entry("b")], None),
         return_exceptions=True,
     )
     assert results[0] is None
     assert isinstance(results[1], Unstorable)
     assert "canary" not in str(results[1])
     assert results[2] == Stored(["b"])
-    assert {row.pack_id: row.state for row in await ledger.rows()} == {"0": "issued", "1": "open"}
-    assert (await ledger.read("1", [entry("a")], None)).fresh == ["a"]
-    await ledger.close()
+    assert {row.pack_id: row.state for row in await open_journal.rows()} == {"0": "issued", "1": "open"}
+    assert (await open_journal.read("1", [entry("a")], None)).fresh == ["a"]
+    await open_journal.close()
 
 
 @case("D2", "D15")
@@ -191,15 +193,15 @@ def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
 
     async def main() -> tuple[bool, int, set[str]]:
         store = Wrapped(SqliteStore(journal, SELLER))
-        ledger = await opened(journal, store)
-        await ledger.listed([(str(p), 1, None) for p in range(3)], None)
+        open_journal = await opened(journal, store)
+        await open_journal.listed([(str(p), 1, None) for p in range(3)], None)
 
         def stuck() -> None:
             inside.set()
             assert gate.wait(30)
 
         store.before_commit = stuck
-        writing = asyncio.ensure_future(ledger.claim("1"))
+        writing = asyncio.ensure_future(open_journal.claim("1"))
         while not inside.is_set():
             await asyncio.sleep(0)
         turns = 0
@@ -209,12 +211,12 @@ def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         cancelled = writing.cancelled()
-        late = asyncio.ensure_future(ledger.claim("2"))
+        late = asyncio.ensure_future(open_journal.claim("2"))
         await asyncio.sleep(0)
         gate.set()
         await late
-        states = {row.pack_id for row in await ledger.rows() if row.state == "issued"}
-        await ledger.close()
+        states = {row.pack_id for row in await open_journal.rows() if row.state == "issued"}
+        await open_journal.close()
         return cancelled, turns, states
 
     assert asyncio.run(main()) == (True, 1000, {"1", "2"})
@@ -223,14 +225,14 @@ def test_the_loop_runs_while_a_commit_waits(journal: Path) -> None:
 @on_virtual_clock
 async def test_closing_waits_for_the_writes_that_were_begun(journal: Path) -> None:
     """A write whose caller has given up is on the disk when `close` returns; afterwards the journal says it is closed."""
-    ledger = await opened(journal)
-    writing = asyncio.ensure_future(ledger.listed([("1", 1, None)], None))
+    open_journal = await opened(journal)
+    writing = asyncio.ensure_future(open_journal.listed([("1", 1, None)], None))
     await asyncio.sleep(0)
     writing.cancel()
-    await ledger.close()
-    await ledger.close()
+    await open_journal.close()
+    await open_journal.close()
     assert [row.pack_id for row in contents(journal).rows] == ["1"]
-    for call in (ledger.claim("1"), ledger.rows()):
+    for call in (open_journal.claim("1"), open_journal.rows()):
         with pytest.raises(JournalError, match="closed"):
             await call
 

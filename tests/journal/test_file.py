@@ -204,7 +204,7 @@ async def test_a_deleted_journal_starts_anew(journal: Path, inbox_of: Any, consu
     async with inbox_of(sandbox) as inbox:
         [delivery] = await consumer.empty(inbox)
     assert delivery.messages[-1].id == arrival
-    assert len(delivery.messages) == 2  # the whole conversation: the ledger does not know it any more
+    assert len(delivery.messages) == 2  # the whole conversation: the journal does not know it any more
     assert not delivery.redelivered
 
 

@@ -304,6 +304,19 @@ class SqliteStore:
         found = self._db.execute("SELECT id, pack, error FROM buried JOIN body USING (id) ORDER BY seq")
         return {id_: (pack_id, error) for id_, pack_id, error in found}
 
+    # -- what the budget has spent --
+
+    def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        now = time.time()
+        self._db.execute("DELETE FROM spent")
+        self._db.executemany(
+            "INSERT INTO spent VALUES (?, ?, ?)", ((kind, now + seconds, count) for kind, seconds, count in spent)
+        )
+
+    def spent(self) -> list[tuple[str, float, int]]:
+        found = self._db.execute("SELECT kind, until, count FROM spent")
+        return [(kind, wait, count) for kind, until, count in found if (wait := _wait(until)) > 0]
+
     # -- moving to another engine --
 
     def mark_moving(self) -> str:
