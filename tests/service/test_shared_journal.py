@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -60,6 +60,12 @@ class Worker:
     def check(self) -> None:
         if self.lost:
             raise LeaseLost("the lease is over")
+
+    async def keep_spent(self, spent: Sequence[tuple[str, float, int]]) -> None:
+        pass
+
+    async def spent(self) -> list[tuple[str, float, int]]:
+        return []
 
 
 @asynccontextmanager
