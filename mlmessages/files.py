@@ -38,6 +38,11 @@ _LINK: Final = "it is a symbolic link, which is not followed"
 _ABANDONED: Final = 600.0  # seconds after which a temporary file belongs to a process that was killed
 _LONGEST_STEM: Final = 50  # characters of a name in the name of its temporary file: a name has 255 bytes at most
 
+# Of the systems' headers.
+_RENAME_EXCL: Final = 4
+_RENAME_NOREPLACE: Final = 1
+_AT_FDCWD: Final = -100
+
 # Windows: seconds between the tries. Virus scanners hold a fresh file for some seconds; some 5 s in all.
 _SHARING_WAITS: Final = (0.02, 0.04, 0.08, 0.16, 0.3, *(0.5,) * 9)
 # Windows frees the locks of a process that was killed a moment after its end; 2 s in all.
@@ -210,21 +215,27 @@ class PendingFile:
         with _Folder(self._path) as folder:
             self.finish()
             try:
-                try:
-                    os.link(self._temporary, self._path)  # fails where the name is taken; a rename would not
-                except FileExistsError:
-                    raise
-                except (OSError, NotImplementedError):  # a file system without hard links
-                    # Take the name, and only then put the file there.
-                    os.close(open_private(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-                    try:
-                        _patiently(lambda: self._temporary.replace(self._path))
-                    except OSError:
-                        self._path.unlink()  # empty, and made here: the next attempt finds the name free
-                        raise
+                self._take_name()
             except FileExistsError:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._path)) from None
             folder.sync()
+
+    def _take_name(self) -> None:
+        for in_one_step in (os.link, _rename_new):  # which file systems have which differs
+            try:
+                in_one_step(self._temporary, self._path)
+            except FileExistsError:
+                raise
+            except (OSError, NotImplementedError):
+                continue
+            return
+        # In two: take the name, and then put the file there. A kill between them leaves an empty file.
+        os.close(open_private(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            _patiently(lambda: self._temporary.replace(self._path))
+        except OSError:
+            self._path.unlink()  # empty, and made here: the next attempt finds the name free
+            raise
 
     def finish(self) -> None:
         """Close the file when all that was written is on the disk; `replace` and `publish` do it too."""
@@ -249,6 +260,26 @@ class PendingFile:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _rename_new(source: Path, target: Path) -> None:
+    """Rename `source`; `FileExistsError` where something has the name `target`. Not every system or disk can do it."""
+    if sys.platform == "win32":
+        _patiently(lambda: source.rename(target))
+        return
+    old, new = os.fsencode(source), os.fsencode(target)
+    try:
+        import ctypes  # noqa: PLC0415 -- some Pythons are built without it
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            failed = libc.renamex_np(old, new, _RENAME_EXCL)
+        else:
+            failed = libc.renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE)
+    except (AttributeError, ImportError):
+        raise NotImplementedError from None
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def replace_private(path: Path, data: bytes) -> None:

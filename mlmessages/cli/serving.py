@@ -84,22 +84,29 @@ async def all_sellers(
     handlers: int,
 ) -> None:
     """Serve the sellers of `database`, together with other processes, until stopped."""
+    from ..api.arguments import check_proxy_url
+    from ..auth.source import Secret
     from ..fleet.fleet import Fleet
+    from ..http.transport import open_session
 
-    try:
-        fleet = Fleet(
-            database,
-            *application,
-            api=settings.api,
-            base_url=settings.base_url,
-            sellers=[settings.seller_id] if settings.seller_id else None,
-            concurrency=handing_over.concurrency,
-            handlers=handlers,
-            retry=patience(),
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     async with AsyncExitStack() as stack:
+        try:
+            session = None
+            if settings.proxy is not None:
+                session = await stack.enter_async_context(open_session(Secret(check_proxy_url(settings.proxy))))
+            fleet = Fleet(
+                database,
+                *application,
+                api=settings.api,
+                base_url=settings.base_url,
+                sellers=[settings.seller_id] if settings.seller_id else None,
+                concurrency=handing_over.concurrency,
+                handlers=handlers,
+                retry=patience(),
+                session=session,
+            )
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
         await stack.enter_async_context(database)
         sellers = len(await database.sellers())
         hand_over = await stack.enter_async_context(handing_over.handler())
@@ -110,10 +117,14 @@ async def all_sellers(
 
 async def web_alone(database: Database, web: Web) -> None:
     """Take the notifications of all sellers of `database` until stopped."""
+    from ..inbox.service import stopping_on_sigterm
+
+    stop = asyncio.Event()
     async with AsyncExitStack() as stack:
+        stack.enter_context(stopping_on_sigterm(stop.set))
         await stack.enter_async_context(database)
         await _open_web(stack, database, web)
-        await asyncio.get_running_loop().create_future()
+        await stop.wait()
 
 
 async def _open_web(stack: AsyncExitStack, target: Inbox | Database, web: Web | None) -> None:

@@ -16,7 +16,7 @@ from ..api.arguments import check_attachment_id, check_site_id
 from ..api.calls import MOST_FILE_BYTES, Body
 from ..api.endpoints import Endpoints
 from ..errors import AnswerLost, MessagesError
-from ..files import PendingFile
+from ..files import PendingFile, remove_abandoned
 from ..http.pipeline import Pipeline
 from ..models import Attachment
 
@@ -97,6 +97,7 @@ class Attachments:
         target = Path(destination)
         self._pipeline.check_open()
         _refuse_existing(target)
+        await asyncio.to_thread(remove_abandoned, target)
         with _Destination(target) as sink:
             await self._pipeline.execute(self._endpoints.download(wanted, site, sink))
             await asyncio.to_thread(sink.finish)

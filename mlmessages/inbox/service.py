@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from ..conversations.backlog import Step
 from ..conversations.drain_loop import DrainLoop
@@ -282,22 +283,49 @@ class Service:
             self._ingest.count(tally)
 
 
+_stops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[Callable[[], None]]]] = WeakKeyDictionary()
+
+
 @contextmanager
 def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM, unless the program has decided what SIGTERM means."""
-    ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    """Call `stop` on SIGTERM, unless the program has decided what SIGTERM means.
+
+    One SIGTERM calls the `stop` of every block that runs in the event loop.
+    """
+    loop = asyncio.get_running_loop()
+    stops = _stops.setdefault(loop, [])
+    if not stops and not _take_sigterm(loop):
         yield
         return
-    loop = asyncio.get_running_loop()
-    if sys.platform == "win32":
-        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(stop))
-    else:
-        loop.add_signal_handler(signal.SIGTERM, stop)
+    stops.append(stop)
     try:
         yield
     finally:
-        if sys.platform != "win32":
-            loop.remove_signal_handler(signal.SIGTERM)
-        with suppress(ValueError):
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        stops.remove(stop)
+        if not stops:
+            _leave_sigterm(loop)
+
+
+def _take_sigterm(loop: asyncio.AbstractEventLoop) -> bool:
+    """Handle SIGTERM; return False where that is not possible, or the program does."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return False
+
+    def stop_all() -> None:
+        for stop in [*_stops[loop]]:
+            stop()
+
+    if sys.platform == "win32":
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(stop_all))
+    else:
+        loop.add_signal_handler(signal.SIGTERM, stop_all)
+    return True
+
+
+def _leave_sigterm(loop: asyncio.AbstractEventLoop) -> None:
+    if sys.platform != "win32":
+        loop.remove_signal_handler(signal.SIGTERM)
+    with suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -64,6 +64,24 @@ def test_a_journal_of_version_0_1_opens_with_everything_owed(journal: Path) -> N
     assert retry_parked(journal) == 1
 
 
+@case("T6")
+def test_a_parked_pack_of_unknown_outcome_waits_although_it_is_opened_by_hand(journal: Path) -> None:
+    """Its mark may still be executed, and would mark what came after a read that does not wait."""
+    store = SqliteStore(journal, SELLER)
+    with whole(store):
+        store.listed(SEAT, [("1", 1, None), ("2", 1, None)], 5.0)
+        for pack, unknown in (("1", True), ("2", False)):
+            store.park(SEAT, pack, 3600.0, count=1, attempts=1, error="", outcome_unknown=unknown)
+    store.close()
+    assert retry_parked(journal) == 2
+    store = SqliteStore(journal, SELLER)
+    with whole(store):
+        store.reopen_claims(SEAT, 120.0)
+    rows = {row.pack_id: (row.state, row.outcome_unknown, row.wait) for row in store.rows(SEAT)}
+    store.close()
+    assert rows == {"1": (OPEN, True, pytest.approx(120.0, abs=10)), "2": (OPEN, False, 0.0)}
+
+
 # -- while it is in use --------------------------------------------------------------------------------------------------
 
 

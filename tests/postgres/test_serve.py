@@ -93,11 +93,48 @@ async def test_a_worker_delivers_what_a_web_replica_was_told(database_url: str, 
             for process in (worker, replica):
                 process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(worker.wait, 30) == 0
-            await asyncio.to_thread(replica.wait, 30)
+            assert await asyncio.to_thread(replica.wait, 30) == 0
         finally:
             for process in (worker, replica):
                 process.kill()
                 process.communicate()
+
+
+@case("T8")
+async def test_all_sellers_are_served_through_the_proxy(database_url: str) -> None:
+    """`--proxy` is for them too: one that is not there is told, and nothing is sent around it."""
+    marketplace, key, now = Marketplace(sellers=1, packs=2), Fernet.generate_key().decode(), datetime.now(UTC)
+    async with marketplace.serve() as served:
+        async with Database(database_url, key=key, name="test") as database:
+            [seller] = marketplace.sellers
+            await database.add(
+                Token(
+                    seller.oauth.access_token,
+                    seller.oauth.refresh_token,
+                    now + timedelta(hours=6),
+                    now,
+                    seller.seller_id,
+                )
+            )
+        environment = {
+            **os.environ,
+            "MLMESSAGES_DATABASE": database_url,
+            "MLMESSAGES_KEY": key,
+            "MLMESSAGES_CLIENT_ID": marketplace.application.client_id,
+            "MLMESSAGES_CLIENT_SECRET": marketplace.application.client_secret,
+            "MLMESSAGES_BASE_URL": served.base_url,
+            "MLMESSAGES_PROXY": "http://user:canary-password@127.0.0.1:1",
+        }
+        command = [sys.executable, "-m", "mlmessages", "serve", "--exec", f'{sys.executable} -c "{TAKE}"', "--no-web"]
+        worker = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            said = await asyncio.to_thread(line_with, worker, r".*(the proxy: refused|was not taken).*")
+        finally:
+            worker.kill()
+            worker.communicate()
+    assert said[1] == "the proxy: refused", said[0]
+    assert "canary" not in said[0]
+    assert marketplace.log == []
 
 
 @pytest.mark.parametrize(

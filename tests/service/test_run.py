@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from cases import case
-from mlmessages import Limits, Notification, Retry
+from mlmessages import Inbox, Limits, Notification, Retry
 from mlmessages.conversations import backlog
 from mlmessages.errors import Forbidden, JournalError, Unauthorized
 from mlmessages.inbox.undelivered import NewMessages
@@ -694,3 +695,26 @@ async def test_a_cancellation_from_elsewhere_does_not_look_like_an_end(n: int, i
             handler.taken += [message.id for message in delivery.messages]
             await delivery.ack()
     assert sorted(handler.taken) == sorted(sandbox.message_ids())
+
+
+@case("T4")
+def test_one_sigterm_stops_every_inbox_of_the_process(tmp_path: Path) -> None:
+    """Two inboxes run in one event loop: both are stopped, and then SIGTERM means what it meant before."""
+
+    async def serve(name: str, started: asyncio.Event) -> None:
+        sandbox = Sandbox(packs=1)
+        async with client_of(sandbox) as client, Inbox(client, tmp_path / name) as inbox:
+            await inbox.run(lambda _: started.set())
+
+    async def main() -> None:
+        started = [asyncio.Event(), asyncio.Event()]
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(serve("first.db", started[0]))
+            group.create_task(serve("second.db", started[1]))
+            for each in started:
+                await each.wait()
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # else the signal would end the tests
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    asyncio.run(main())

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -389,7 +390,7 @@ async def test_what_appears_meanwhile_is_not_touched_either(tmp_path: Path) -> N
 
 @on_virtual_clock
 async def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is taken first and the file moved there; what exists is not touched there either."""
+    """The file is renamed, where that replaces nothing; what exists is not touched there either."""
 
     def no_links(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")
@@ -490,6 +491,19 @@ async def test_an_error_never_becomes_a_file(
             await client.download(file, tmp_path / "a", site_id="MLM")
     assert list(tmp_path.iterdir()) == []
     assert len(sandbox.log) == requests
+
+
+@case("T7")
+@on_virtual_clock
+async def test_what_a_killed_download_left_is_removed(tmp_path: Path) -> None:
+    """The temporary file of the same destination, ten minutes old; not a younger one, and no other file."""
+    sandbox, file = with_file()
+    for name, age in ((".a.1.tmp", 700), (".a.2.tmp", 10), (".b.3.tmp", 700), ("a.tmp", 700)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    async with client_of(sandbox) as client:
+        await client.download(file, tmp_path / "a", site_id="MLM")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.2.tmp", ".b.3.tmp", "a", "a.tmp"]
 
 
 @pytest.mark.parametrize("ending", [Truncate(20_000), DROP, Reply(503), Reply(429)], ids=repr)

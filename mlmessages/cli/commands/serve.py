@@ -56,7 +56,7 @@ _AN_EXAMPLE: Final = "python -c 'import secrets; print(secrets.token_urlsafe(24)
 )
 @click.option("--only-web", is_flag=True, help="Only take notifications: other processes on the --database deliver.")
 @click.option("--app-id", envvar=APP_ID, show_envvar=True, metavar="ID", help="The application's.")
-@options.seconds("--interval", 60.0, "Seconds between two listings when no notification comes.")
+@options.seconds("--interval", 60.0, "With --journal: seconds between two listings when no notification comes.")
 @options.concurrency(4, "How many deliveries are handed over at a time; with --database, of each seller.")
 @click.option(
     "--handlers",
@@ -127,7 +127,8 @@ def serve(
         raise click.UsageError("Missing option '--seller-id'")
     if only_web:
         assert database is not None
-        run(serving.web_alone(opened_database(database), _web(host, port, app_id)), _GRACE)
+        run(serving.web_alone(opened_database(database), _web(host, port, app_id)), _GRACE, terminated=False)
+        note("Stopped.")
         return
     if command is not None and _from_environment("forward"):
         forward = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -57,6 +58,8 @@ def contents(path: Path) -> Contents:
 def retry_parked(path: Path) -> int:
     """Owe every parked pack again, from now on, as if it had never been refused; return how many there were.
 
+    What may have been marked by a request that was not answered waits, from the next opening on, as it did before.
+
     Raises `JournalError`, also while an inbox uses the journal.
     """
     contents(path)  # what is no journal gets no lock file
@@ -64,7 +67,9 @@ def retry_parked(path: Path) -> int:
     try:
         with _existing(path, "rw") as db:
             return db.execute(
-                "UPDATE pack SET state = 'open', not_before = 0, attempts = 0, error = NULL WHERE state = 'parked'"
+                "UPDATE pack SET state = 'open', not_before = CASE WHEN doubtful THEN ? ELSE 0 END, attempts = 0,"
+                " error = NULL WHERE state = 'parked'",
+                (time.time(),),
             ).rowcount
     finally:
         lock.release()
