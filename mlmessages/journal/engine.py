@@ -10,7 +10,7 @@ from attrs import define
 
 from ..errors import JournalError, LeaseLost
 from ..failpoints import failpoint
-from .store import Conflict, Disconnected, Seat, Store, Unstorable
+from .store import Disconnected, Seat, SerializationFailure, Store, Unstorable
 from .thread import EngineThread, explained
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def _ordered(store: Store, units: Sequence[_Unit]) -> list[Any]:
     for _ in range(_CONFLICTS):
         try:
             return _transaction(store, units)
-        except Conflict:
+        except SerializationFailure:
             continue
     return _transaction(store, units)
 
@@ -193,7 +193,7 @@ def _run(store: Store, unit: _Unit, *, held: bool) -> Any:
         return LeaseLost(f"another worker has taken seller {unit.seat.seller_id} over: nothing more is decided here")
     try:
         return unit.work(store, held)
-    except (Conflict, Disconnected, Unstorable):
+    except (SerializationFailure, Disconnected, Unstorable):
         raise
     except JournalError as error:  # the store's own refusal, which leaves nothing half written: the others go on
         return error

@@ -31,7 +31,7 @@ class TooManyChecks(JournalError):
     """There are `MOST_CHECKS` unknown messages that notifications named: no more are written down."""
 
 
-class Conflict(JournalError):
+class SerializationFailure(JournalError):
     """The engine could not order a transaction with another process's: nothing of it happened, and it is repeated."""
 
 

@@ -15,7 +15,7 @@ from psycopg import errors as sql_errors
 from psycopg import pq
 
 from ..errors import JournalError
-from ..journal.store import Conflict, Disconnected, Unstorable
+from ..journal.store import Disconnected, SerializationFailure, Unstorable
 from ..journal.thread import EngineThread
 from . import statements
 from .address import Address, is_this_machine
@@ -190,7 +190,7 @@ class Connection:
             )
         name, said = type(error).__name__, error.diag.message_primary or ""
         if isinstance(error, _CONFLICTS):
-            return Conflict(f"the database could not order two transactions: {name}")
+            return SerializationFailure(f"the database could not order two transactions: {name}")
         if isinstance(error, (psycopg.DataError, psycopg.IntegrityError)):
             return Unstorable(f"the journal cannot hold a value: {name}")
         return JournalError(f"the journal on {self._address.name} cannot be used: {name}: {said}".rstrip(": "))

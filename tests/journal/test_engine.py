@@ -17,7 +17,7 @@ from journal.stores import SELLER, entry
 from mlmessages.errors import JournalError
 from mlmessages.journal.journal import Journal, SqlitePlace
 from mlmessages.journal.sqlite import SqliteStore, contents
-from mlmessages.journal.store import Conflict, Store, Stored, StoredMessage, Unstorable
+from mlmessages.journal.store import FileStore, SerializationFailure, Stored, StoredMessage, Unstorable
 from mlmessages.testing import Sandbox
 from worlds import on_virtual_clock
 
@@ -25,7 +25,7 @@ from worlds import on_virtual_clock
 class Wrapped:
     """A store around a store: counts the transactions, and fails or waits where it is told to."""
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: FileStore) -> None:
         self.inner = inner
         self.transactions = 0
         self.writes = 0
@@ -52,7 +52,7 @@ class Wrapped:
 
 
 async def opened(path: Path, store: Wrapped | None = None) -> Journal:
-    place = SqlitePlace(path, SELLER) if store is None else SqlitePlace(path, SELLER, lambda _, __: cast(Store, store))
+    place = SqlitePlace(path, SELLER) if store is None else SqlitePlace(path, SELLER, lambda _, __: cast(FileStore, store))
     journal = Journal(place)
     await journal.open()
     return journal
@@ -149,13 +149,13 @@ async def test_a_transaction_that_meets_anothers_is_repeated(journal: Path) -> N
         nonlocal meetings
         if meetings:
             meetings -= 1
-            raise Conflict("another process was faster")
+            raise SerializationFailure("another process was faster")
 
     store.before_commit = meet
     await open_journal.listed([("1", 1, None)], None)
     assert (meetings, store.transactions) == (0, 1)
     meetings = 4
-    with pytest.raises(Conflict):
+    with pytest.raises(SerializationFailure):
         await open_journal.claim("1")
     assert [row.state for row in await open_journal.rows()] == ["open"]
     await open_journal.close()

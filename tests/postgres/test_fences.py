@@ -9,7 +9,7 @@ import psycopg
 
 from cases import case
 from journal.stores import SECOND_LOOK, SELLER, SETTLE, whole
-from mlmessages.journal.store import Conflict, Seat, Taken
+from mlmessages.journal.store import Seat, SerializationFailure, Taken
 from mlmessages.postgres import schema
 from mlmessages.postgres.address import Address
 from mlmessages.postgres.keys import Keys
@@ -70,7 +70,7 @@ class Contender(threading.Thread):
                         self.store.retire(holder)
                     taken = self.store.take(me, 1, settle_time=SETTLE, second_look=SECOND_LOOK, seller_id=SELLER)
             except Exception as error:
-                if not isinstance(self.store.explain(error), Conflict):  # the engine repeats it
+                if not isinstance(self.store.explain(error), SerializationFailure):  # the engine repeats it
                     raise
                 continue
             if taken:

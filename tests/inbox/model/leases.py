@@ -41,7 +41,7 @@ class World(NamedTuple):
     again: bool = False  # the read that is owed is to be repeated
     epoch: int = 0
     holder: int = -1
-    ledger: int = 0
+    stored: int = 0
     acked: int = 0
     handled: int = 0
     # the machines
@@ -104,7 +104,7 @@ def everything(world: World) -> int:
 
 def undelivered(world: World) -> int:
     """What is stored and not acknowledged."""
-    return world.ledger & ~world.acked
+    return world.stored & ~world.acked
 
 
 def at_rest(world: World) -> bool:
@@ -244,9 +244,9 @@ def _store(world: World, number: int, machine: Machine, rules: Rules) -> World:
     held = machine.epoch == world.epoch
     if held or (not rules.done_is_fenced and world.row == ISSUED):
         row, again = (AGAIN, False) if world.again else (DONE, False)
-        return _set(world, number, idle, ledger=world.ledger | machine.shown, row=row, again=again)
-    known = world.ledger | machine.shown if rules.late_answers else world.ledger
-    return _set(world, number, idle, ledger=known)
+        return _set(world, number, idle, stored=world.stored | machine.shown, row=row, again=again)
+    known = world.stored | machine.shown if rules.late_answers else world.stored
+    return _set(world, number, idle, stored=known)
 
 
 def _consumer(world: World, number: int, machine: Machine, rules: Rules) -> Iterator[tuple[str, World]]:

@@ -59,7 +59,7 @@ class World(NamedTuple):
     read: int = 0  # those that are marked as read
     # the disk of the client, and the consumer's own
     row: str = NONE
-    ledger: int = 0  # ids that are known
+    stored: int = 0  # ids that are known
     acked: int = 0  # those whose bodies are gone
     handled: int = 0  # what the consumer has done, for good
     # the memory of the client
@@ -124,7 +124,7 @@ def everything(world: World) -> int:
 
 def undelivered(world: World) -> int:
     """What is stored and not acknowledged."""
-    return world.ledger & ~world.acked
+    return world.stored & ~world.acked
 
 
 def at_rest(world: World) -> bool:
@@ -231,17 +231,17 @@ def _store(world: World, number: int, worker: Worker, rules: Rules) -> Iterator[
     shown = 0
     for page in worker.pages:
         shown |= sum(1 << row for row in page.rows) & ~(0 if rules.new_by_id else page.read)
-    known = world.ledger | shown
+    known = world.stored | shown
     if worker.at == CLOSED:
-        yield "stores the ids", _set(world, number, Worker(), ledger=known, row=DONE)
+        yield "stores the ids", _set(world, number, Worker(), stored=known, row=DONE)
     elif not rules.marks_and_reads:
-        yield "stores the ids, to mark then", _set(world, number, Worker(CLAIMED), ledger=known)
+        yield "stores the ids, to mark then", _set(world, number, Worker(CLAIMED), stored=known)
     elif worker.behind and rules.reads_again:
-        yield "stores the ids, to read once more", _set(world, number, Worker(), ledger=known, row=WAITING)
+        yield "stores the ids, to read once more", _set(world, number, Worker(), stored=known, row=WAITING)
     elif not rules.ids_with_done:
         yield "says DONE", _set(world, number, Worker(CLOSED, worker.pages), row=DONE)
     else:
-        yield "stores the ids and DONE", _set(world, number, Worker(), ledger=known, row=DONE)
+        yield "stores the ids and DONE", _set(world, number, Worker(), stored=known, row=DONE)
 
 
 def _consumer(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
@@ -273,7 +273,7 @@ def _crash(world: World, rules: Rules) -> Iterator[tuple[str, World]]:
         row = WAITING if rules.waits_after_crash else OPEN
     dead = world._replace(workers=(Worker(),) * len(world.workers), in_hand=0, row=row, crashes=world.crashes + 1)
     if not rules.journal:
-        dead = dead._replace(row=NONE, ledger=0, acked=0)
+        dead = dead._replace(row=NONE, stored=0, acked=0)
     yield "crash", dead
     if on_the_wire and world.delays + on_the_wire <= rules.delays:
         delays = world.delays + on_the_wire

@@ -60,7 +60,7 @@ def test_a_loss_is_what_is_marked_never_handed_over_and_owed_by_nobody() -> None
     assert lost(marked) == 1
     assert not lost(marked._replace(handled=1))
     assert not lost(marked._replace(row="issued"))
-    assert not lost(marked._replace(ledger=1))  # it is stored, and will be delivered
+    assert not lost(marked._replace(stored=1))  # it is stored, and will be delivered
     assert at_rest(marked)
 
 
