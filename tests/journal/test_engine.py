@@ -52,7 +52,9 @@ class Wrapped:
 
 
 async def opened(path: Path, store: Wrapped | None = None) -> Journal:
-    place = SqlitePlace(path, SELLER) if store is None else SqlitePlace(path, SELLER, lambda _, __: cast(FileStore, store))
+    place = (
+        SqlitePlace(path, SELLER) if store is None else SqlitePlace(path, SELLER, lambda _, __: cast(FileStore, store))
+    )
     journal = Journal(place)
     await journal.open()
     return journal
