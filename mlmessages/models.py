@@ -391,7 +391,7 @@ class FleetReport:
 
     `sellers`: the ids of those that are held here now. `conversations` and `messages`: delivered. `listings` and
     `requests`: sent, retries included. `owed`, `waiting`, `parked`: conversations of the sellers held here, as in
-    `InboxReport`. `stopped`: the sellers that this process stopped serving, and why.
+    `InboxReport`. `stopped`: the sellers that this process stopped serving and has not served since, and why.
     """
 
     sellers: tuple[str, ...] = ()

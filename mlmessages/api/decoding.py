@@ -235,7 +235,7 @@ def _part(cls: type[T], raw: Any) -> T | None:
     if not isinstance(raw, dict):
         return None
     try:
-        return _STRICT_PARTS[cls](raw, cls)  # type: ignore[no-any-return]
+        return _STRICT_PARTS[cls](raw, cls)  # type: ignore[no-any-return] # cattrs types its hooks so
     except UNREADABLE:
         return _FORGIVING.structure(Traced(raw, "", []), cls)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 try:
     import orjson
 except ImportError:  # the `speed` extra is not installed
-    orjson = None  # type: ignore[assignment]
+    orjson = None  # type: ignore[assignment] # a module, for type checkers
 
 _LONE: Final = re.compile("[\ud800-\udfff]")
 

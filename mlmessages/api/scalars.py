@@ -141,10 +141,11 @@ def objects(value: Any) -> Sequence[Any]:
     """Return an array of objects as it is, or an empty one for null."""
     if value is None:
         return ()
-    for item in array(value):
+    found = array(value)
+    for item in found:
         if item.__class__ is not dict:
             raise Unexpected("expected an object")
-    return value  # type: ignore[no-any-return]
+    return found
 
 
 def lenient(read: Callable[[Any], T | None], value: Any) -> T | None:

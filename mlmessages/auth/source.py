@@ -88,7 +88,7 @@ class StaticToken:
         return "StaticToken(***)"
 
     async def token(self) -> str:
-        """Return the token."""
+        """Return the one token that was given, always the same."""
         return str(self._token)
 
     async def rejected(self, token: str) -> None:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -22,22 +23,17 @@ async def apart(call: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     came: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: OSError | None) -> None:
-        if came.done():
-            return
-        if error is None:
-            came.set_result(result)  # type: ignore[arg-type]
-        else:
-            came.set_exception(error)
+    def settle(how: Callable[[], None]) -> None:
+        if not came.done():
+            how()
 
     def run() -> None:
-        result, failure = None, None
         try:
-            result = call()
+            how = partial(came.set_result, call())
         except OSError as error:
-            failure = error
+            how = partial(came.set_exception, error)
         with suppress(RuntimeError):  # the loop is closed: it was Ctrl-C
-            loop.call_soon_threadsafe(settle, result, failure)
+            loop.call_soon_threadsafe(settle, how)
 
     threading.Thread(target=run, daemon=True).start()
     return await came

@@ -53,7 +53,7 @@ def _console(stream: io.TextIOBase | object) -> Console:
     assert isinstance(stream, io.TextIOBase)
     width = None if stream.isatty() else _WIDE
     # Without markup, emoji codes and highlighting: what is printed was often written by a stranger.
-    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type]
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)  # type: ignore[arg-type] # IO[str]
 
 
 def counted(number: int, noun: str) -> str:

@@ -34,7 +34,7 @@ class MissedNotifications:
         self._asked: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Ask for one page every 12 seconds where a turn is due, until it is cancelled."""
         while True:
             await asyncio.sleep(_PACE)
             try:

@@ -44,7 +44,7 @@ class LentClient(MessagesClient):
         self._lent = True
 
     async def take_back(self) -> None:
-        """Close the client."""
+        """Close the client, and forget the lending: entering it again is a `RuntimeError`, as with any closed one."""
         self._lent = False
         await super().__aexit__(None, None, None)
 

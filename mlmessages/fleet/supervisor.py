@@ -95,6 +95,7 @@ class Supervisor:
 
     def _start(self, seat: Seat) -> None:
         self._served.add(seat)
+        self._stopped.pop(seat.seller_id, None)
         self._events.emit(SeatEvent(seat.seller_id, "taken", seat.epoch))
         service = self.services[seat.seller_id] = self._serve(seat)
         self._running.add(service.task)

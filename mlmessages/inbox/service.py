@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from ..conversations.backlog import Step
@@ -146,9 +146,9 @@ class Service:
             due = [self._next_due(), self._dispatcher.due]
             until = min((moment for moment in due if moment is not None), default=None)
             reads = self._drain_loop.reads_in_flight
-            waited_for: list[asyncio.Future[object]] = [*reads, self._waiter]  # type: ignore[list-item]
+            waited_for: list[asyncio.Future[Any]] = [*reads, self._waiter]
             if self._listing is not None:
-                waited_for.append(self._listing)  # type: ignore[arg-type]
+                waited_for.append(self._listing)
             timeout = None if until is None else max(until - loop.time(), 0)
             await asyncio.wait(waited_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._waiter.done():

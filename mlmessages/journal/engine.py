@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define
@@ -97,7 +98,7 @@ class Engine:
             while self._queue:
                 units, self._queue = self._queue, []
                 try:
-                    results: Sequence[Any] = await self._thread.call(lambda store, units=units: _commit(store, units))  # type: ignore[misc]
+                    results: Sequence[Any] = await self._thread.call(partial(_commit, units=units))
                 except Exception as error:
                     results = [error] * len(units)
                 else:

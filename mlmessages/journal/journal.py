@@ -118,7 +118,7 @@ class Journal:
     # -- a pack on its way --
 
     async def listed(self, rows: Sequence[tuple[str, int, str | None]], listed_at: float | None) -> None:
-        """Owe every pack of a listing."""
+        """Note that every pack of a listing is owed; `listed_at` is by the server's clock, in POSIX seconds."""
         await self._decide(lambda store, seat: store.listed(seat, rows, listed_at))
 
     async def claim(self, pack_id: str) -> None:

@@ -264,8 +264,11 @@ class Worker:
         for holding in lost:
             self._tell("lost", holding.seat)
         for held in await self.engine.ask(lambda store: store.seats(self.id)):
-            await self._decide(lambda store, seat=held.seat: store.release(self.id, seat))  # type: ignore[misc]
+            await self._release_row(held.seat)
         self._breaks = breaks
+
+    async def _release_row(self, seat: Seat) -> None:
+        await self._decide(lambda store: store.release(self.id, seat))
 
     def _tell(self, what: Literal["taken", "rung", "lost", "released"], seat: Seat) -> None:
         for told in self._told:

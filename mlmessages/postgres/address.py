@@ -37,7 +37,8 @@ class Address:
         self.name: Final = (
             f"{parts.get('dbname') or parts.get('user') or 'a database'} on {', '.join(hosts) or 'a socket'}"
         )
-        remote = [host for host in hosts if not is_this_machine(host)]
+        addresses = parts.get("hostaddr", "").split(",")  # libpq goes there, whatever `host` says
+        remote = [host for host in (*hosts, *addresses) if not is_this_machine(host)]
         if remote and parts.get("sslmode") not in _PRIVATE_MODES:
             raise ValueError(
                 f"the connection to {remote[0]} must be encrypted: add sslmode=verify-full to the URL"

@@ -215,7 +215,8 @@ def _connecting(error: psycopg.Error) -> str:
 
 def _check(connection: psycopg.Connection, address: Address) -> None:
     """Raise `JournalError` for a server that is too old, or that acknowledges what is not on a disk."""
-    if not is_this_machine(connection.info.host) and not connection.pgconn.ssl_in_use:
+    here = is_this_machine(connection.info.host) and is_this_machine(connection.info.hostaddr)
+    if not here and not connection.pgconn.ssl_in_use:
         raise JournalError(f"the connection to {address.name} is not encrypted: add sslmode=verify-full to the URL")
     if connection.info.server_version < OLDEST_SERVER:
         raise JournalError(f"{address.name} is PostgreSQL {connection.info.server_version // 10000}; 15 is the oldest")

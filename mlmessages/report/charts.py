@@ -1,6 +1,6 @@
 """The charts of a report, drawn by matplotlib as SVG that stands in a page: its text is text, in the page's own font.
 
-The same figures give the same bytes. Nothing in a chart was written by anybody but us.
+The same figures give the same bytes. Every text in a chart is this library's own, none a server's or a buyer's.
 """
 
 from __future__ import annotations

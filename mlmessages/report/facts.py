@@ -62,7 +62,7 @@ class Facts:
         self._shared: Final[dict[object, object]] = {}
 
     def add(self, line: Line) -> None:
-        """Add what `line` says."""
+        """Add the messages of one line of the file, and where its conversation stands."""
         pack_id = self._share(line.pack_id)
         standing = self._share(_standing(line.status)) if line.status is not None else None
         self.packs[pack_id] = standing or self.packs.get(pack_id)

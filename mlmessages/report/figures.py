@@ -49,7 +49,7 @@ class Period:
 
     @property
     def days(self) -> int:
-        """The number of days."""
+        """How many days the period has, the first and the last included."""
         return (self.last - self.first).days + 1
 
 
@@ -129,12 +129,12 @@ class Figures:
 
     @property
     def messages(self) -> int:
-        """All messages, of both sides."""
+        """How many messages there are of both sides together."""
         return self.from_buyers + self.from_seller
 
     @property
     def blocked_conversations(self) -> int:
-        """All blocked conversations."""
+        """How many conversations are blocked, for whatever reason."""
         return sum(row.conversations for row in self.blocked)
 
 

@@ -171,7 +171,7 @@ async def test_one_budget_is_never_exceeded_and_the_sellers_share_it() -> None:
 @case("S15")
 @on_virtual_clock
 async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() -> None:
-    """The reason is kept with the seller and in the report."""
+    """The reason is kept with the seller and in the report, until the seller is served again."""
     async with world_of(3, 2) as world:
         dead = world.marketplace.sellers[1]
         dead.oauth.revoke()
@@ -192,6 +192,7 @@ async def test_a_seller_whose_tokens_are_dead_is_stopped_and_the_others_go_on() 
             )
             await process.database.journals.resume(seller_id)
             await world.until(lambda: world.delivered == world.marketplace.message_ids())
+            assert (seller_id in process.fleet.report.sellers, process.fleet.report.stopped) == (True, ())
 
 
 @case("S23")

@@ -33,9 +33,18 @@ def test_plain_text_leaves_this_machine_never(host: str, mode: str) -> None:
 
 
 @case("Q2")
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "", "/var/run/postgresql"])
+def test_an_address_beside_the_host_is_looked_at(host: str) -> None:
+    """libpq connects to `hostaddr`, and takes `host` for a name."""
+    with pytest.raises(ValueError, match=r"the connection to 10\.0\.0\.5 must be encrypted"):
+        Address(f"host='{host}' hostaddr=10.0.0.5 dbname=db")
+
+
+@case("Q2")
 @pytest.mark.parametrize(
     "url",
     [
+        "postgresql://user@localhost/db?hostaddr=127.0.0.1",
         "postgresql://user@db.example.com/db?sslmode=require",
         "postgresql://user@db.example.com,other.example.com/db?sslmode=verify-full",
         "postgresql://user@localhost/db",

@@ -54,7 +54,7 @@ class SqliteStore:
 
     def _open(self, path: Path, seller_id: str) -> sqlite3.Connection:
         try:
-            # Before SQLite does, which would make it readable by everybody.
+            # Before SQLite does, which would make it readable by all users.
             with os.fdopen(open_private(path, os.O_RDWR | os.O_CREAT), "rb") as file:
                 self._identity = identity(os.fstat(file.fileno()), path)
                 # From end to end, once: after a reboot the check below, which reads here and there, takes five times as

@@ -34,7 +34,7 @@ class Pending:
 
     @staticmethod
     def path(token_file: Path) -> Path:
-        """Return where it is kept."""
+        """Return the file where it is kept, beside the token file."""
         return token_file.with_name(token_file.name + ".pending")
 
     def save(self, token_file: Path) -> None:
