@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Collection
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS buried (id TEXT PRIMARY KEY, error TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS once (id TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (id, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spent (kind TEXT NOT NULL, until REAL NOT NULL, count INTEGER NOT NULL);
 """
+_ADDED: Final = re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", _TABLES_OF_A_SERVICE)
 
 
 def check_place(path: Path) -> None:
@@ -117,7 +119,7 @@ def prepare(db: sqlite3.Connection, path: Path, seller_id: str, *, moving: bool)
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES}")
         db.execute("INSERT INTO identity VALUES (?, ?)", (SCHEMA, seller_id))
         db.execute("COMMIT")
-    if not {"buried", "once"} <= tables:
+    if not set(_ADDED) <= tables:
         db.executescript(f"BEGIN IMMEDIATE; {_TABLES_OF_A_SERVICE} COMMIT")
 
 
