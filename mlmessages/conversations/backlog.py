@@ -66,8 +66,9 @@ class Pack:
     """What a drain knows of one conversation.
 
     `due`: when an OPEN pack may be read; None: at once. `only_if_listed`: it is read then only if a listing shows it.
-    `in_doubt`: its mark may have been executed, and it was not read since. `total`: how many of its messages were
-    counted and shown when it was last read.
+    `in_doubt`: its mark may have been executed, and it was not read since. `second_look`: when it is read once more
+    although its mark was answered; before that, if a listing shows it. `total`: how many of its messages were counted
+    and shown when it was last read.
     """
 
     pack_id: str
@@ -79,6 +80,7 @@ class Pack:
     seen: bool = False  # it was handed over once
     outcome_unknown: bool = False  # that of its last mark
     in_doubt: bool = False
+    second_look: float | None = None
     unknown_marks: int = 0
     total: int | None = None
     by_pages: bool = False  # its next read marks it page by page
@@ -119,6 +121,20 @@ def rows_by_pack(listing: UnreadListing) -> dict[str, UnreadPack]:
         if row.pack_id not in rows or row.count > rows[row.pack_id].count:
             rows[row.pack_id] = row
     return rows
+
+
+def _waits_for_second_look(pack: Pack) -> bool:
+    return (
+        pack.state is State.OPEN
+        and not pack.only_if_listed
+        and pack.second_look is not None
+        and pack.due == pack.second_look
+    )
+
+
+def _explains_nothing(pack: Pack) -> bool:
+    """Return True if nothing that it showed explained why it is listed: it is read again when its count changes."""
+    return isinstance(pack.error, StillListed) or (pack.fruitless > 0 and _waits_for_second_look(pack))
 
 
 class Backlog:
@@ -204,7 +220,8 @@ class Backlog:
     def owed(self) -> int:
         """How many packs are still to be read or marked."""
         return sum(
-            pack.state is State.ISSUED or (pack.state is State.OPEN and not pack.only_if_listed)
+            pack.state is State.ISSUED
+            or (pack.state is State.OPEN and not (pack.only_if_listed and pack.second_look is None))
             for pack in self._packs.values()
         )
 
@@ -247,7 +264,7 @@ class Backlog:
         for pack in [pack for pack in self._waiting if pack.only_if_listed]:
             if pack.pack_id not in rows:
                 self._waiting.remove(pack)
-                pack.state = State.DONE
+                self._done(pack)
             elif pack.due is not None and pack.due <= now:
                 self._waiting.remove(pack)
                 self.reopen(pack)
@@ -258,7 +275,7 @@ class Backlog:
                 self.restore(Pack(row.pack_id, row.count, row.resource))
         if not self._fills:
             for pack in self._packs.values():
-                if isinstance(pack.error, StillListed) and pack.pack_id not in rows:
+                if _explains_nothing(pack) and pack.pack_id not in rows:
                     pack.count = 0  # so that it opens again when it is listed again
         self._idle = not self._open
 
@@ -271,24 +288,43 @@ class Backlog:
         self._fills = listing.capped or len(listing.packs) >= self._cap
 
     def _listed_again(self, pack: Pack, count: int) -> None:
-        if pack.state is State.DONE:
-            pack.fruitless = 0
-            self.reopen(pack)
-        elif isinstance(pack.error, StillListed) and count != pack.count:
+        if pack.state is State.DONE or (_waits_for_second_look(pack) and not pack.fruitless):
+            self._reopen_at_once(pack)
+        elif _explains_nothing(pack) and count != pack.count:
             pack.reopenings += 1
             if pack.reopenings <= _MOST_REOPENINGS:
-                pack.fruitless = 0
-                self.reopen(pack)
+                self._reopen_at_once(pack)
         pack.count = count
+
+    def _reopen_at_once(self, pack: Pack) -> None:
+        if pack in self._waiting:
+            self._waiting.remove(pack)
+        pack.fruitless = 0
+        self.reopen(pack)
 
     # -- what became of a pack that was issued --
 
     def marked(self, pack: Pack, *, more: bool = False) -> None:
         """Note that its mark was answered. `more`: and showed what it did not mark, so that the pack stays issued."""
-        pack.state = State.ISSUED if more else State.DONE
         pack.outcome_unknown = pack.in_doubt = False
         pack.unknown_marks = 0
         self._marked_since = True
+        if more:
+            pack.state = State.ISSUED
+        else:
+            self._done(pack)
+
+    def wait_for_second_look(self, pack: Pack) -> None:
+        """Have it read once more when its second look is due, and before that only if its count changes."""
+        pack.fruitless += 1
+        self._done(pack)
+
+    def _done(self, pack: Pack) -> None:
+        if pack.second_look is None:
+            pack.state = State.DONE
+        else:
+            pack.outcome_unknown = True  # that of a request which another worker may still send
+            self.reopen(pack, pack.second_look)
 
     def wait_for_outcome(self, pack: Pack, error: MessagesError, now: float) -> None:
         """Have it read again when its mark can no longer be executed; after the fifth time it is parked.

@@ -46,7 +46,8 @@ The rules
    the restart as under 5. One process at a time uses a journal.
 7. **A second read where the first may have been behind.** The answer to a mark that cannot be read was executed all the
    same; the page is read again at once, perhaps from a replica that is behind, so the pack stays open and is read once
-   more after ``settle_time``. A pack that was taken over from another worker is read once more 15 minutes later.
+   more after ``settle_time``. A pack that was taken over from another worker is read once more 15 minutes later, and
+   before that whenever it is listed.
 8. **Delivered until it is acknowledged.** What was not is delivered by the next process, first, and with
    ``redelivered``. Messages of a pack are handed over oldest first, one delivery at a time, each message once.
 9. **The end of a drain** is a listing that was sent after its last read and shows nothing but parked packs. An empty

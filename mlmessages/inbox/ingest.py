@@ -53,8 +53,8 @@ _MOST_UNKNOWN_MARKS: Final = 5
 class ReadResult:
     """What became of one read of a pack.
 
-    `news`: what was not known before. `again`: the pack has to be read once more after so many seconds; None: what was
-    read is all there is.
+    `news`: what was not known before. `again`: the pack has to be read once more after so many seconds, because the
+    answer to the mark was unreadable, or for its second look after a takeover; None: what was read is all there is.
     """
 
     news: NewMessages | None
@@ -143,7 +143,10 @@ class Ingest:
             self.backlog.restore_parked(pack, errors.load(row.error))
             self._parked[pack] = self._in(wait)
         elif wait > 0:
-            self.backlog.restore(pack, due=self._in(wait))
+            due = self._in(wait)
+            if row.second_look:
+                pack.seen, pack.second_look = True, due
+            self.backlog.restore(pack, due=due)
         else:
             self.backlog.restore(pack)
 
@@ -268,14 +271,16 @@ class Ingest:
     async def on_read(self, pack: Pack, result: ReadResult) -> None:
         """Deliver what is new of a pack that was read and stored, and decide what it needs next."""
         self._end_count(pack)
-        # What comes next was not in the listing that is behind us.
-        self._owed[pack.pack_id] = _Owed(parkings=self._owed[pack.pack_id].parkings)
+        # What comes next was not in the listing that is behind us; until it is read once more, a late request may mark.
+        parkings = self._owed[pack.pack_id].parkings
+        self._owed[pack.pack_id] = _Owed(outcome_unknown=result.again is not None, parkings=parkings)
         if result.news is not None:
             self.undelivered.add(result.news)
         pack.by_pages = False  # the next read walks again: one of single pages finds nothing on the others
-        if result.again is not None:
-            await self._read_once_more(pack, result.again, unreadable=result.read.mark_unreadable)
+        if result.read.mark_unreadable and result.again is not None:
+            await self._read_once_more(pack, result.again)
         else:
+            pack.second_look = None if result.again is None else self._in(result.again)
             await self._decide(pack, result)
 
     async def _decide(self, pack: Pack, result: ReadResult) -> None:
@@ -296,17 +301,20 @@ class Ingest:
             self.backlog.reopen(pack)
         elif following is Next.READ_AGAIN:
             self.backlog.reopen_if_listed(pack, self._in(0))
+        elif following is Next.PARK and pack.second_look is not None:
+            self.backlog.wait_for_second_look(pack)
         elif following is Next.PARK:
             await self._park(pack, still_listed(pack))
         else:
             pack.fruitless = 0
-            del self._owed[pack.pack_id]
+            if pack.second_look is None:
+                del self._owed[pack.pack_id]
             self.backlog.marked(pack)
 
-    async def _read_once_more(self, pack: Pack, wait: float, *, unreadable: bool) -> None:
+    async def _read_once_more(self, pack: Pack, wait: float) -> None:
         """Treat a pack that was read as one whose mark is of unknown outcome: what was read may not be all."""
-        self._owed[pack.pack_id].outcome_unknown = pack.seen = pack.outcome_unknown = True
-        pack.unknown_marks += unreadable
+        pack.seen = pack.outcome_unknown = True
+        pack.unknown_marks += 1
         if pack.unknown_marks > _MOST_UNKNOWN_MARKS:
             await self._park(pack, DecodeError("the answers to marking requests cannot be read"))
         else:

@@ -124,7 +124,9 @@ class MemoryStore:
 
     def claim(self, seat: Seat, pack_id: str) -> None:
         packs = self._seller(seat).packs
-        self._put(packs, pack_id, evolve(packs.get(pack_id, PackRow()), state=ISSUED))
+        pack = packs.get(pack_id, PackRow())
+        is_ahead = pack.again is not None and pack.again > self._memory.clock()
+        self._put(packs, pack_id, evolve(pack, state=ISSUED, again=pack.again if is_ahead else None))
 
     def reopen(self, seat: Seat, pack_id: str, wait: float, *, outcome_unknown: bool) -> None:
         self._change(seat, pack_id, state=OPEN, not_before=self._moment(wait), outcome_unknown=outcome_unknown)
@@ -201,20 +203,18 @@ class MemoryStore:
         pack = seller.packs.get(pack_id)
         if pack is None or pack.state != ISSUED:
             return Stored([entry.id for entry in fresh])
-        if again is None and pack.again is not None:
-            again = self._wait(pack.again)
-            self._change(seat, pack_id, again=None)
+        due = pack.again if again is None else self._moment(again)
         self._change(
             seat,
             pack_id,
-            state=DONE if again is None else OPEN,
+            state=DONE if due is None else OPEN,
             attempts=0,
-            outcome_unknown=again is not None,
-            not_before=self._moment(again or 0.0),
+            outcome_unknown=due is not None,
+            not_before=NEVER if due is None else due,
             error=None,
             status=status,
         )
-        return Stored([entry.id for entry in fresh], again)
+        return Stored([entry.id for entry in fresh], None if due is None else self._wait(due))
 
     def _ring(self, seller: SellerRows) -> None:
         self._put(seller.seat, "", evolve(seller.seat[""], rings=seller.seat[""].rings + 1))
@@ -288,6 +288,7 @@ class MemoryStore:
                 pack.attempts,
                 pack.outcome_unknown,
                 pack.error,
+                pack.state == OPEN and pack.again == pack.not_before,
             )
             for pack_id, pack in self._seller(seat).packs.items()
             if pack.state != DONE

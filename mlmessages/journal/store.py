@@ -79,7 +79,10 @@ class Seller:
 
 @frozen
 class Row:
-    """A pack that is not done. `wait`: seconds until it may be read, 0 if it may be now."""
+    """A pack that is not done. `wait`: seconds until it may be read, 0 if it may be now.
+
+    `second_look`: it was read since it was taken over from another worker, and waits for its second look alone.
+    """
 
     pack_id: str
     state: str
@@ -90,6 +93,7 @@ class Row:
     attempts: int
     outcome_unknown: bool
     error: str | None
+    second_look: bool = False
 
 
 @frozen
@@ -215,8 +219,8 @@ class Store(Protocol):
     ) -> Stored:
         """Store all that a read showed. With the seat `held`, and only then, the pack is done too.
 
-        With `again`, or if its last holder may still have sent a request, the pack stays owed, of unknown outcome, and
-        is read once more after that many seconds.
+        With `again`, the pack stays owed, of unknown outcome, and is read once more after that many seconds. So it does
+        until its second look, if it was taken over with a claim: that is a read which was claimed when it was due.
         """
 
     def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
@@ -311,7 +315,7 @@ class SharedStore(Store, Protocol):
         """Take up to `most` free seats, or that of one seller, also a stopped one; the longest not listed, first.
 
         What their last holder had claimed is owed again, of unknown outcome, `settle_time` seconds after the end of its
-        lease; and after that read it is owed once more, `second_look` seconds from now.
+        lease; and however often it is read before, it is owed once more `second_look` seconds from now.
         """
 
     def release(self, worker: str, seat: Seat) -> None:

@@ -100,9 +100,10 @@ INSERT INTO mlmessages.pack AS k (seller, id, state, count, resource, listed_at)
   listed_at = CASE WHEN k.state = 'done' THEN excluded.listed_at ELSE k.listed_at END,
   doubtful = k.doubtful AND k.state <> 'done', attempts = CASE WHEN k.state = 'done' THEN 0 ELSE k.attempts END,
   state = CASE WHEN k.state = 'done' THEN 'open' ELSE k.state END"""
+# A second look is a request that was claimed when it was due: `again` is there until then, however often it is read.
 CLAIM: Final = """
-INSERT INTO mlmessages.pack (seller, id, state, count) VALUES (%(s)s::int, %(p)s, 'issued', 0)
- ON CONFLICT (seller, id) DO UPDATE SET state = 'issued'"""
+INSERT INTO mlmessages.pack AS k (seller, id, state, count) VALUES (%(s)s::int, %(p)s, 'issued', 0)
+ ON CONFLICT (seller, id) DO UPDATE SET state = 'issued', again = CASE WHEN k.again > mlmessages.clock() THEN k.again END"""
 REOPEN: Final = f"""
 UPDATE mlmessages.pack SET state = 'open', not_before = {_MOMENT}, doubtful = %(unknown)s::bool
  WHERE seller = %(s)s::int AND id = %(p)s"""
@@ -126,13 +127,13 @@ DONE: Final = """
 UPDATE mlmessages.pack SET state = CASE WHEN again IS NULL AND %(again)s::float8 IS NULL THEN 'done' ELSE 'open' END,
  not_before = coalesce(mlmessages.clock() + %(again)s::float8 * interval '1 s', again, '-infinity'),
  doubtful = again IS NOT NULL OR %(again)s::float8 IS NOT NULL,
- again = CASE WHEN %(again)s::float8 IS NULL THEN NULL ELSE again END,
  attempts = 0, error = NULL, status = %(status)s::bytea
  WHERE seller = %(s)s::int AND id = %(p)s AND state = 'issued'
  RETURNING state, greatest(extract(epoch FROM nullif(not_before, '-infinity') - mlmessages.clock()), 0)::float8"""
 ACK: Final = "DELETE FROM mlmessages.body WHERE seller = %(s)s::int AND id = ANY(%(ids)s::text[])"
 ROWS: Final = f"""
-SELECT id, state, count, resource, listed_at, {_NOT_BEFORE}, attempts, doubtful, error
+SELECT id, state, count, resource, listed_at, {_NOT_BEFORE}, attempts, doubtful, error,
+ state = 'open' AND again IS NOT DISTINCT FROM not_before
  FROM mlmessages.pack WHERE seller = %(s)s::int AND state <> 'done' ORDER BY id"""
 UNDELIVERED: Final = """
 SELECT pack FROM mlmessages.body WHERE seller = %(s)s::int GROUP BY pack ORDER BY min(seq)"""

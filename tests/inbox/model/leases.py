@@ -62,6 +62,7 @@ class Rules:
     late_answers: bool = True  # False: what a machine without the seat has read is dropped
     second_look: bool = True
     waits: bool = True  # False: a takeover reads at once
+    early_looks_add: bool = True  # False: a read before the second look is due stands for it
     acks_last: bool = True
     checks_last: bool = True  # False: the lease is looked at before the claim alone
     messages: int = 3
@@ -82,6 +83,7 @@ WEAKENED = {
     "neither late answers nor a second look": evolve(PROTOCOL, late_answers=False, second_look=False),
     "late answers, no second look": evolve(PROTOCOL, second_look=False),
     "the lease is checked before the claim alone": evolve(PROTOCOL, checks_last=False),
+    "an early look stands for the second": evolve(PROTOCOL, early_looks_add=False),
     "acknowledged before it is handled": evolve(PROTOCOL, acks_last=False),
 }
 
@@ -93,8 +95,9 @@ SLOWER = {
 
 
 def fewer(rules: Rules) -> Rules:
-    """The same with two messages, one crash and one stop: all that the losses below need."""
-    return evolve(rules, messages=2, crashes=1, stops=1, losses=0 if rules in (*SLOWER.values(),) else 1)
+    """The same with one crash, one stop and as many messages as the losses below need."""
+    messages = 2 if rules.early_looks_add else 3
+    return evolve(rules, messages=messages, crashes=1, stops=1, losses=0 if rules in (*SLOWER.values(),) else 1)
 
 
 def everything(world: World) -> int:
@@ -207,6 +210,8 @@ def _work(world: World, number: int, machine: Machine, rules: Rules) -> Iterator
     if machine.at == IDLE and held:
         if world.row in (NONE, DONE) and everything(world) & ~world.read:
             yield "lists", world._replace(row=OPEN)
+        if world.row == AGAIN and everything(world) & ~world.read:
+            yield "lists, before the second look", world._replace(row=OPEN, again=rules.early_looks_add)
         if world.row == OPEN:
             yield "claims", _set(world, number, machine._replace(at=CLAIMED), row=ISSUED)
     elif machine.at == CLAIMED:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cases import case
 from journal.stores import (
     DEAD,
     LEASE,
@@ -20,7 +21,7 @@ from journal.stores import (
     taken,
     whole,
 )
-from mlmessages.journal.store import Held, Seat, Seller, SharedStore
+from mlmessages.journal.store import Held, Seat, Seller, SharedStore, Stored
 
 Stores = Callable[[], SharedStore]
 
@@ -100,12 +101,53 @@ def test_what_was_claimed_at_a_takeover_gets_a_second_look(shared: Stores, clock
     assert (stored.fresh, stored.again) == (["a"], pytest.approx(SECOND_LOOK))
     [row] = two.rows(new)
     assert (row.state, row.outcome_unknown, row.wait) == ("open", True, pytest.approx(SECOND_LOOK))
+    assert row.second_look
     clock.now += SECOND_LOOK
     with whole(two, new):
         two.claim(new, "1")
         stored = two.read(new, "1", [entry("a"), entry("ghost")], None, held=True)
     assert (stored.fresh, stored.again) == (["ghost"], None)
     assert two.rows(new) == []
+
+
+@case("Q67")
+def test_a_read_that_is_claimed_before_a_second_look_is_due_does_not_stand_for_it(
+    shared: Stores, clock: Clock
+) -> None:
+    """However often, however late its answer; also one that is to be repeated, and one whose holder gives the seat back."""
+    one, two = shared(), shared()
+    old = taken(one, ONE).seat
+    with whole(one, old):
+        one.listed(old, [("1", 1, None)], 1.0)
+        one.claim(old, "1")
+    clock.now += LEASE + SETTLE
+    new = taken(two, TWO).seat
+    assert not two.rows(new)[0].second_look  # it waits for its first
+    for passed, again in ((200, None), (200, 300.0), (300, None)):
+        with whole(two, new):
+            two.claim(new, "1")
+        assert not two.rows(new)[0].second_look
+        with whole(two, new):
+            stored = two.read(new, "1", [entry("a")], None, held=True, again=again)
+        [row] = two.rows(new)
+        assert row.wait == pytest.approx(stored.again)
+        assert (row.outcome_unknown, row.second_look) == (True, again is None)
+        clock.now += passed
+    assert stored.again == pytest.approx(SECOND_LOOK - 400)
+    with whole(two, new):
+        two.release(TWO, new)
+    third = taken(one, THREE).seat
+    assert one.rows(third) == [row := two.rows(third)[0]]
+    assert (row.second_look, row.wait) == (True, pytest.approx(SECOND_LOOK - 700))
+    with whole(one, third):
+        one.claim(third, "1")
+    clock.now += SECOND_LOOK
+    with whole(one, third):
+        assert one.read(third, "1", [entry("a")], None, held=True).again == 0.0
+    with whole(one, third):
+        one.claim(third, "1")
+        assert one.read(third, "1", [entry("a"), entry("ghost")], None, held=True) == Stored(["ghost"])
+    assert one.rows(third) == []
 
 
 def test_a_late_answer_adds_and_decides_nothing(shared: Stores, clock: Clock) -> None:
