@@ -105,8 +105,29 @@ class StopEvent:
     seconds: float
 
 
+@frozen
+class HangEvent:
+    """The handler has not returned from `calls` deliveries for five minutes, and from the first of them for `seconds`.
+
+    `sellers`: whose they are, the longest first. `free`: how many more calls may begin; 0: all other deliveries wait.
+    """
+
+    sellers: tuple[str, ...]
+    calls: int
+    seconds: float
+    free: int
+
+
 Event: TypeAlias = (
-    RequestEvent | RetryEvent | PauseEvent | RefreshEvent | DeliveryEvent | ParkEvent | SeatEvent | StopEvent
+    RequestEvent
+    | RetryEvent
+    | PauseEvent
+    | RefreshEvent
+    | DeliveryEvent
+    | ParkEvent
+    | SeatEvent
+    | StopEvent
+    | HangEvent
 )
 Hook: TypeAlias = Callable[[Event], object]
 

@@ -27,6 +27,7 @@ from .errors import JournalError
 from .events import (
     DeliveryEvent,
     Event,
+    HangEvent,
     ParkEvent,
     PauseEvent,
     RefreshEvent,
@@ -75,6 +76,7 @@ class OpenTelemetry:
         self._seats = meter.create_up_down_counter("mlmessages.seats", "{seller}", "Sellers that this process holds")
         self._lost = meter.create_counter("mlmessages.lease.lost", "{seller}", "Sellers that another process took over")
         self._stops = meter.create_counter("mlmessages.stops", "{stop}", "Sellers that are not served for some time")
+        self._hangs = meter.create_counter("mlmessages.handler.hangs", "{warning}", "Times that a handler was hanging")
         self._gauges = {
             name: meter.create_gauge(f"mlmessages.{name}", unit, text)
             for name, unit, text in (
@@ -131,6 +133,8 @@ class OpenTelemetry:
                     self._lost.add(1)
             case StopEvent():
                 self._stops.add(1)
+            case HangEvent():
+                self._hangs.add(1)
 
     def _request(self, event: RequestEvent) -> None:
         attributes: dict[str, AttributeValue] = {

@@ -20,6 +20,7 @@ from ..http.transport import open_session
 from ..inbox.dispatcher import Handler, OnError, Settings
 from ..inbox.notified import CheckBudget
 from ..inbox.service import stopping_on_sigterm
+from ..inbox.slots import Slots
 from ..journal.store import Seat
 from ..models import FleetReport
 from .database import SellerDatabase
@@ -40,7 +41,9 @@ class Fleet:
     - `limits`: None is the budget that all processes share, `database.limits(client_id)`.
     - `sellers`: serve these alone; None: all that are in the database, also those that are added later.
     - `concurrency`: conversations of one seller that are read ahead at most; `handlers`: calls of the handler that run
-      at a time, over all sellers of this process.
+      at a time, over all sellers of this process. Half of them are kept for sellers that have none at that moment, so
+      that calls which never return, of one seller or a few, do not stop the others. What has not returned in five
+      minutes is warned of, and told as a `HangEvent`, again and again.
     - `settle_time`: seconds after which a request of unknown outcome can no longer be executed.
 
     Each seller has one holder at a time. Where a process dies, others take its sellers over within the lease of the
@@ -147,7 +150,7 @@ class Fleet:
             interval=self._interval,
             attempts=check_int("attempts", attempts, 1),
             grace=check_seconds("grace", grace, zero=True),
-            slots=asyncio.Semaphore(self._handlers),
+            slots=Slots(self._handlers),
             look_ups=CheckBudget(self._limits),
             stops_on_sigterm=False,
         )
@@ -180,14 +183,17 @@ class Fleet:
             events=self._events,
         )
         stop = asyncio.Event()
-        missed = asyncio.create_task(
-            MissedNotifications(self._database, self._application_id, supervisor.services).run()
-        )
+        assert settings.slots is not None
+        beside = [
+            asyncio.create_task(MissedNotifications(self._database, self._application_id, supervisor.services).run()),
+            asyncio.create_task(settings.slots.watch(self._events)),
+        ]
         try:
             with stopping_on_sigterm(stop.set):
                 await supervisor.run(stop)
         finally:
-            missed.cancel()
+            for task in beside:
+                task.cancel()
             self._last_report, self._supervisor, self._shared = supervisor.report, None, None
 
     def _interval(self) -> float:

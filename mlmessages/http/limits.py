@@ -53,6 +53,10 @@ class Window(Protocol):
         """Take a permit, by the name that `give_back` wants."""
         ...
 
+    def is_valid(self, name: Hashable) -> bool:
+        """Return False if a permit that was taken may be another process's by now."""
+        ...
+
     def give_back(self, name: Hashable, now: float, *, sent: bool, counted: bool) -> None:
         """End a request.
 
@@ -111,6 +115,10 @@ class MemoryWindow:
     def take(self) -> None:
         """Take a permit; one is as good as another."""
         self.in_flight += 1
+
+    def is_valid(self, _: Hashable) -> bool:
+        """Return True: it is this process's own."""
+        return True
 
     def give_back(self, _: Hashable, now: float, *, sent: bool, counted: bool) -> None:
         self.in_flight -= 1
@@ -359,6 +367,13 @@ class Limits:
         finally:
             if not queue.release():
                 window.give_back_unused()
+
+    def is_valid(self, permit: Permit) -> bool:
+        """Return False if other processes may use the permit by now: asked directly before a request leaves.
+
+        That is so where this process was stopped, or its machine suspended, since `acquire`.
+        """
+        return permit.window.is_valid(permit.name)
 
     def release(self, permit: Permit, *, sent: bool = True, answered: bool = False) -> None:
         """End the request of `permit`.

@@ -149,7 +149,13 @@ class RequestAttempts(Generic[T]):
         return answer if isinstance(answer, FailedAttempt) else self._read(answer)
 
     async def _send(self) -> Response | FailedAttempt:
-        """Send the request once: with a permit, then a token, then past the guard."""
+        """Send the request once, on a permit that has not run out."""
+        while (answer := await self._send_on_a_permit()) is None:
+            _log.info("a permit ran out before its request left: was the process stopped, or the machine suspended?")
+        return answer
+
+    async def _send_on_a_permit(self) -> Response | FailedAttempt | None:
+        """Send the request: with a permit, then a token, then past the guard. None: the permit ran out meanwhile."""
         pipeline = self._pipeline
         try:
             permit = await self._acquire()
@@ -166,6 +172,8 @@ class RequestAttempts(Generic[T]):
             if self._before_sending is not None:
                 await self._before_sending()
                 pipeline.check_open()
+            if not pipeline.limits.is_valid(permit):
+                return None
             sent = True
             result = await self._exchange(permit, self._token)
             failure = result.error if isinstance(result, FailedAttempt) else None

@@ -10,6 +10,7 @@ Where to begin reading::
     drain        `Delivery`, and the iterator of `Inbox.drain`
     ingest       from the listing to the journal: what is owed, and one read of a pack
     undelivered  from the journal to the acknowledgement: what is handed over next, nothing twice
+    slots        calls of the handler over many sellers: so many at a time, in turns
     dispatcher   the handler of `Inbox.run`: its places, its failures, dead letters
     notified     notifications: the doorbell, and the look-up of messages that are missing
     service      one `Inbox.run`: the loop that decides what is asked next

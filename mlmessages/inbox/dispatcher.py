@@ -16,11 +16,12 @@ from typing import Final
 
 from attrs import define, frozen
 
-from ..events import ParkEvent, extra
+from ..events import HangEvent, ParkEvent, extra
 from ..journal.journal import Journal
 from ..journal.store import FailedDelivery
 from .drain import Delivery
 from .notified import CheckBudget
+from .slots import HANGS, Slots
 from .undelivered import NewMessages, Undelivered
 
 Handler = Callable[[Delivery], object]  # a function, or a coroutine function
@@ -29,7 +30,6 @@ OnError = Callable[[BaseException, Delivery], object]
 _log: Final = logging.getLogger("mlmessages")
 _FIRST_REPETITION: Final = 5.0  # seconds after a handler failed; doubled each time
 _LONGEST_REPETITION: Final = 3600.0
-_HANGS: Final = 300.0  # seconds in the handler that are worth a warning
 _FOREIGN: Final = tuple(
     {str(Path(__file__).parents[1]), *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))}
 )
@@ -40,7 +40,8 @@ class Settings:
     """How a service runs; see `Inbox.run`.
 
     `interval` is asked before each listing. `slots`: held while the handler has a delivery, by all services that share
-    them. `look_ups`: the share of the request budget for looking messages up; None: one of its own.
+    them; they tell of calls that hang. `look_ups`: the share of the request budget for looking messages up; None: one
+    of its own.
     """
 
     concurrency: int
@@ -48,7 +49,7 @@ class Settings:
     attempts: int
     grace: float
     app_id: str | None = None
-    slots: asyncio.Semaphore | None = None
+    slots: Slots | None = None
     look_ups: CheckBudget | None = None
     stops_on_sigterm: bool = True
 
@@ -102,7 +103,7 @@ class Dispatcher:
     @property
     def due(self) -> float | None:
         """The moment at which there is something to do although nothing happens before; None: there is none."""
-        moments = [delivery.warn_at for delivery in self._under_way.values() if delivery.since is not None]
+        moments = [delivery.warn_at for delivery in self._under_way.values() if delivery.warn_at < math.inf]
         if self._has_room:
             moments += [due for pack_id, due in self._again.items() if pack_id not in self._under_way]
         return min(moments, default=None)
@@ -151,10 +152,12 @@ class Dispatcher:
         return news.only(lambda id_: id_ not in self._dead)
 
     async def _hand_over(self, delivery: _UnderWay) -> None:
-        async with self._settings.slots or nullcontext():
+        slots = self._settings.slots
+        async with nullcontext() if slots is None else slots.call(self._undelivered.seller_id):
             delivery.since = asyncio.get_running_loop().time()
-            delivery.warn_at = delivery.since + _HANGS
-            self._changed()  # there is a moment to warn at
+            if slots is None:
+                delivery.warn_at = delivery.since + HANGS
+                self._changed()  # there is a moment to warn at
             await self._deliver(delivery.news)
 
     async def _deliver(self, news: NewMessages) -> None:
@@ -226,8 +229,14 @@ class Dispatcher:
         if not hanging:
             return
         for since, delivery in hanging:
-            delivery.warn_at = now + max(now - since, _HANGS)
+            delivery.warn_at = now + max(now - since, HANGS)
         since, oldest = min(hanging, key=lambda pair: pair[0])
+        calls = sum(
+            delivery.since is not None and now - delivery.since >= HANGS for delivery in self._under_way.values()
+        )
+        free = max(self._settings.concurrency - len(self._under_way), 0)
+        event = HangEvent((self._undelivered.seller_id,), calls, now - since, free)
+        self._undelivered.events.emit(event)
         _log.warning(
             "the handler has not returned from pack %s for %s; %d of %d deliveries at a time are under way, and the"
             " messages of these packs wait",
@@ -235,6 +244,7 @@ class Dispatcher:
             timedelta(seconds=round(now - since)),
             len(self._under_way),
             self._settings.concurrency,
+            extra=extra(event),
         )
 
     async def end(self, grace: float) -> None:

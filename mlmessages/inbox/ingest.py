@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from attrs import define, frozen
 
@@ -38,9 +37,8 @@ from ..journal.journal import Journal
 from ..journal.seats import SECOND_LOOK
 from ..journal.store import PARKED, Row, StoredMessage, Unstorable
 from ..models import InboxReport, Message, UnreadListing
-from .undelivered import NewMessages, Undelivered
+from .undelivered import NewMessages, Undelivered, to_the_end
 
-T = TypeVar("T")
 _log: Final = logging.getLogger("mlmessages")
 # Seconds between two tries at a 404: a pack may be listed before it can be read [observed: integrators].
 _LISTED_TOO_EARLY: Final = 5.0
@@ -476,12 +474,3 @@ class _Claim:
             failpoint("claimed")
         self._journal.check()
         failpoint("checked")
-
-
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns, also where the caller is cancelled meanwhile: what is stored is delivered."""
-    task = asyncio.create_task(work)
-    while not task.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([task])
-    return task.result()

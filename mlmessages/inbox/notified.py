@@ -33,8 +33,8 @@ from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
 from ..journal.store import MOST_CHECKS, PendingCheck, StoredMessage, TooManyChecks, Unstorable
-from .ingest import Ingest, to_the_end
-from .undelivered import NewMessages
+from .ingest import Ingest
+from .undelivered import NewMessages, to_the_end
 
 _log: Final = logging.getLogger("mlmessages")
 CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
 
@@ -18,6 +20,7 @@ from ..journal.journal import Journal
 from ..journal.store import StoredMessage
 from ..models import ConversationStatus, Message
 
+T = TypeVar("T")
 _log: Final = logging.getLogger("mlmessages")
 
 
@@ -191,3 +194,12 @@ class Undelivered:
         """Forget which deliveries were rebuilt, where no read is under way: a service goes on for months."""
         if not self._ready:
             self._rebuilt.clear()
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns, also where the caller is cancelled meanwhile: what is stored is delivered."""
+    task = asyncio.create_task(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    return task.result()

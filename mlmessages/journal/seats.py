@@ -1,8 +1,8 @@
 """A worker: one process start, which holds the seats of sellers for as long as it renews its lease.
 
 A marking request cannot be fenced: Mercado Libre knows no epochs. So a worker trusts its lease for two thirds of its
-length alone, counted from before the last renewal was sent, by whichever of two clocks says that more has passed:
-a suspended machine stops one of them. Another worker waits for the whole of it, and `settle_time` more.
+length alone, counted from before the last renewal was sent, also where the machine was suspended meanwhile. Another
+worker waits for the whole of it, and `settle_time` more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, Final, Literal
 from attrs import define, frozen
 
 from ..errors import JournalError, LeaseLost
+from ..moments import Moment
 from .engine import Engine
 from .journal import Place
 from .store import Held, Seat, SharedStore, Taken
@@ -68,7 +68,7 @@ class Worker:
         self.lease: Final = lease
         self._told: list[Callable[[SeatChange], None]] = [told] if told is not None else []
         self._held: dict[str, _Holding] = {}
-        self._renewed = (float("-inf"), float("-inf"))  # when the last renewal was sent, by two clocks
+        self._renewed: Moment | None = None  # when the last renewal was sent
         self._beating: asyncio.Task[None] | None = None
         self._breaks = 0
         self._troubles = False
@@ -84,7 +84,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin the lease. Raises `JournalError`."""
-        sent, self.id = _clocks(), str(uuid.uuid4())  # never used twice: a row outlives its process
+        sent, self.id = Moment.now(), str(uuid.uuid4())  # never used twice: a row outlives its process
         await self._decide(lambda store: store.register(self.id, self.name, self.lease))
         self._renewed, self._breaks = sent, self.engine.breaks
         self._beating = asyncio.create_task(self._beat())
@@ -120,7 +120,7 @@ class Worker:
     @property
     def is_trusted(self) -> bool:
         """True while it is certain that no other worker has taken over."""
-        return max(now - then for now, then in zip(_clocks(), self._renewed, strict=True)) < self.lease * _TRUSTED
+        return self._renewed is not None and self._renewed.age < self.lease * _TRUSTED
 
     async def take(self, seller_id: str, *, settle_time: float) -> Seat:
         """Take one seller's seat. Raises `JournalError` that names its holder, if there is one."""
@@ -229,8 +229,7 @@ class Worker:
         """Renew the lease if that is due, and see which seats are lost and which rang. Raises `JournalError`."""
         if self.engine.breaks != self._breaks:
             await self._give_up_all()
-        sent = _clocks()
-        if max(now - then for now, then in zip(sent, self._renewed, strict=True)) >= self.lease / _RENEWALS:
+        if self._renewed is None or self._renewed.age >= self.lease / _RENEWALS:
             await self._renewing(lambda store: store.sweep())
         expected = self.seats
         found = await self.engine.ask(lambda store: store.seats(self.id))
@@ -284,7 +283,7 @@ class Worker:
 
         if self.engine.breaks != self._breaks:
             await self._give_up_all()
-        sent = _clocks()
+        sent = Moment.now()
         self._taking += 1
         try:
             result = await self._decide(renewed)
@@ -362,8 +361,3 @@ class _TakenPlace:
 def _in_words(error: Exception) -> str:
     """Return the text of an error of ours, and the name alone of another, which may quote what was stored."""
     return str(error) if isinstance(error, JournalError) else type(error).__name__
-
-
-def _clocks() -> tuple[float, float]:
-    """The event loop's, which stands still on some systems while the machine is suspended, and the wall's."""
-    return asyncio.get_running_loop().time(), time.time()

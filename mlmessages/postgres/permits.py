@@ -2,7 +2,8 @@
 
 Each permit is a row that is free from a moment on, by the database's clock. A process takes as many as it has requests
 waiting, and gives back in the same round trip what is over. What a process takes with it when it dies comes back by
-itself. Without the database nothing is sent: a guess would spend what belongs to the other processes.
+itself; a process that was stopped or suspended for so long sends nothing on it. Without the database nothing is sent: a
+guess would spend what belongs to the other processes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ..api.arguments import check_id
 from ..errors import JournalError, NotSent
 from ..http.limits import CLOCK_STEP, Brake, Limits, MemoryWindow, Permit, Window
+from ..moments import Moment
 
 if TYPE_CHECKING:
     from .connection import Statements
@@ -103,15 +105,19 @@ def limits(
 
 @frozen
 class Slot:
-    """A permit that this process holds: row `no`, for the `turn`-th time, since `taken` by the database's clock.
-
-    `until`: when it comes back by itself if it is not taken anew, by the event loop's clock.
-    """
+    """A permit that this process holds: row `no`, for the `turn`-th time, since `taken` by the database's clock."""
 
     no: int
     turn: int
     taken: float
-    until: float
+
+
+@frozen
+class _Holding:
+    """What is known of a permit that is held. `renewed`: before it was taken, or last taken anew."""
+
+    kind: Kind
+    renewed: Moment
 
 
 class SharedLimits(Limits):
@@ -160,7 +166,7 @@ class SharedWindow:
         return max(self._own.used(now), count if now < moment + self.period else 0)
 
     def opens_at(self, now: float) -> float:
-        while self._fetched and self._fetched[0].until <= now:  # this process was stopped for minutes: it is another's
+        while self._fetched and not self._table.is_held(self._fetched[0]):
             self._table.give(self.kind, self._fetched.popleft(), now)
         return now if self._fetched else max(now, self._opens_at)
 
@@ -170,6 +176,10 @@ class SharedWindow:
     def take(self) -> Slot:
         self._own.take()
         return self._fetched.popleft()
+
+    def is_valid(self, name: Hashable) -> bool:
+        assert isinstance(name, Slot)
+        return self._table.is_held(name)
 
     def give_back(self, name: Hashable, now: float, *, sent: bool, counted: bool) -> None:
         assert isinstance(name, Slot)
@@ -255,7 +265,7 @@ class PermitTable:
         self._app = app
         self._prepared = False
         self._due: dict[Kind, _Due] = {"read": _Due(), "write": _Due()}
-        self._held: dict[Slot, tuple[Kind, float]] = {}  # with the moment at which it was taken, or taken anew
+        self._held: dict[Slot, _Holding] = {}
         self._brakes: list[tuple[str, dict[str, Any], float]] = []  # statements; the moment at which a pause ends
         self._failure: tuple[JournalError, float] | None = None  # with its moment
         self._round: asyncio.Task[None] | None = None
@@ -272,6 +282,14 @@ class PermitTable:
         due.asking.append(answered)
         self._start_round()
         await answered
+
+    def is_held(self, slot: Slot) -> bool:
+        """Return True while it is certain that no other process has the permit.
+
+        That is a period less than it is held for: a renewal may be under way.
+        """
+        holding = self._held.get(slot)
+        return holding is not None and holding.renewed.age < (_HOLD - 1) * self.windows[holding.kind].period
 
     def give(self, kind: Kind, slot: Slot, free_at: float) -> None:
         """Give a permit back, with the next round trip; it is free from the moment `free_at` on."""
@@ -335,7 +353,8 @@ class PermitTable:
         due, self._due = self._due, {"read": _Due(), "write": _Due()}
         brakes, self._brakes = self._brakes, []
         asked = [kind for kind in due if due[kind].asking]
-        statements = self._statements_of(loop.time(), due, brakes)
+        sent, renewing = Moment.now(), self._to_be_renewed()
+        statements = self._statements_of(loop.time(), due, brakes, renewing)
         if not statements:
             self._start_later()
             return False
@@ -349,14 +368,24 @@ class PermitTable:
             raise
         self._failure = None
         self._note_size(rows)
+        self._held.update((slot, evolve(held, renewed=sent)) for slot, held in renewing.items() if slot in self._held)
         for kind, (row,) in zip(asked, rows[len(rows) - len(asked) :], strict=True):
-            self._answered(kind, loop.time(), row, due[kind])
+            self._answered(kind, loop.time(), row, due[kind], sent)
         if self._held or any(kind.gives for kind in self._due.values()):
             self._start_later()
         return True
 
+    def _to_be_renewed(self) -> dict[Slot, _Holding]:
+        """Return the permits whose requests last; forget those that may be another process's by now."""
+        self._held = {slot: held for slot, held in self._held.items() if self.is_held(slot)}
+        return {slot: held for slot, held in self._held.items() if held.renewed.age >= self.windows[held.kind].period}
+
     def _statements_of(
-        self, now: float, due: Mapping[Kind, _Due], brakes: list[tuple[str, dict[str, Any], float]]
+        self,
+        now: float,
+        due: Mapping[Kind, _Due],
+        brakes: list[tuple[str, dict[str, Any], float]],
+        renewing: Mapping[Slot, _Holding],
     ) -> list[tuple[str, dict[str, Any]]]:
         """Return what a round trip says: what is over, what lasts, pauses, and last what is asked for."""
         statements: list[tuple[str, dict[str, Any]]] = []
@@ -367,10 +396,7 @@ class PermitTable:
                 statements += [(_KNOWN, parameters), (_BUDGET, parameters), (_PERMITS, parameters)]
         for kind, window in self.windows.items():
             waits = {slot: max(free_at - now, 0.0) for slot, free_at in due[kind].gives.items()}
-            for slot, (of, since) in self._held.items():
-                if of == kind and since <= now - window.period:
-                    waits[slot] = _HOLD * window.period
-                    self._held[slot] = (kind, now)
+            waits |= {slot: _HOLD * window.period for slot, held in renewing.items() if held.kind == kind}
             if waits:
                 columns = {"nos": [s.no for s in waits], "turns": [s.turn for s in waits], "waits": [*waits.values()]}
                 statements.append((_GIVE, names[kind] | columns))
@@ -382,11 +408,11 @@ class PermitTable:
                 statements.append((_ASK, names[kind] | wanted))
         return statements
 
-    def _answered(self, kind: Kind, now: float, row: tuple[Any, ...], due: _Due) -> None:
+    def _answered(self, kind: Kind, now: float, row: tuple[Any, ...], due: _Due, sent: Moment) -> None:
         pairs, storm, rounds, used, clock, wait = row
         window = self.windows[kind]
-        slots = [Slot(no, turn, clock, now + (_HOLD - 1) * window.period) for no, turn in pairs]
-        self._held.update((slot, (kind, now)) for slot in slots)
+        slots = [Slot(no, turn, clock) for no, turn in pairs]
+        self._held.update((slot, _Holding(kind, sent)) for slot in slots)
         if not self._brakes:  # else it is not yet told what happened here
             self.brake.learn(storm=storm, rounds=rounds)
         window.note_answer(now, slots, used, wait, storm=storm)

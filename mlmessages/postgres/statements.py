@@ -103,7 +103,8 @@ INSERT INTO mlmessages.pack AS k (seller, id, state, count, resource, listed_at)
 # A second look is a request that was claimed when it was due: `again` is there until then, however often it is read.
 CLAIM: Final = """
 INSERT INTO mlmessages.pack AS k (seller, id, state, count) VALUES (%(s)s::int, %(p)s, 'issued', 0)
- ON CONFLICT (seller, id) DO UPDATE SET state = 'issued', again = CASE WHEN k.again > mlmessages.clock() THEN k.again END"""
+ ON CONFLICT (seller, id) DO UPDATE SET state = 'issued',
+  again = CASE WHEN k.again > mlmessages.clock() THEN k.again END"""
 REOPEN: Final = f"""
 UPDATE mlmessages.pack SET state = 'open', not_before = {_MOMENT}, doubtful = %(unknown)s::bool
  WHERE seller = %(s)s::int AND id = %(p)s"""

@@ -38,6 +38,8 @@ async def test_a_handler_that_hangs_is_warned_of_once_and_then_rarely(
         assert "has not returned from pack" in warning.getMessage()
         assert "0:05:00" in warning.getMessage()
         assert "2 of 2" in warning.getMessage()
+        assert vars(warning)["ml_event"] == "hang"
+        assert (vars(warning)["ml_sellers"], vars(warning)["ml_calls"]) == ((sandbox.seller_id,), 2)
         await later(5 * 3600)
     warnings = [record for record in caplog.records if "has not returned" in record.getMessage()]
     assert 3 <= len(warnings) <= 8

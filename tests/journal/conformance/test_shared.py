@@ -111,9 +111,7 @@ def test_what_was_claimed_at_a_takeover_gets_a_second_look(shared: Stores, clock
 
 
 @case("Q67")
-def test_a_read_that_is_claimed_before_a_second_look_is_due_does_not_stand_for_it(
-    shared: Stores, clock: Clock
-) -> None:
+def test_a_read_that_is_claimed_before_a_second_look_is_due_does_not_stand_for_it(shared: Stores, clock: Clock) -> None:
     """However often, however late its answer; also one that is to be repeated, and one whose holder gives the seat back."""
     one, two = shared(), shared()
     old = taken(one, ONE).seat
