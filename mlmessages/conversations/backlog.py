@@ -189,10 +189,12 @@ class Backlog:
             pack.tries = pack.reopenings = 0
 
     def forget_done(self) -> None:
-        """Forget the packs that are marked, when `step` has said `Step.END`: a service that drains for months must not
-        keep them all, and none of them is listed any more.
+        """Forget the packs that are marked and not listed any more; called directly after `listed`.
+
+        A service that drains for months must not keep them all. Where the listing may hide some, none is forgotten.
         """
-        self._packs = {id_: pack for id_, pack in self._packs.items() if pack.state is not State.DONE}
+        if not self._fills:
+            self._packs = {id_: pack for id_, pack in self._packs.items() if pack.state is not State.DONE}
 
     def restore(self, pack: Pack, *, due: float | None = None) -> None:
         """Take in an open pack of a journal; `due`: when it may be read."""

@@ -144,7 +144,12 @@ class RequestAttempts(Generic[T]):
     async def attempt(self) -> T | FailedAttempt:
         """Make one attempt; a 401 that a new token cures is part of it."""
         answer = await self._send()
-        while isinstance(answer, FailedAttempt) and cured_by_new_token(answer.error) and await self._renew_token():
+        while isinstance(answer, FailedAttempt) and cured_by_new_token(answer.error):
+            try:
+                if not await self._renew_token():
+                    break
+            except MessagesError as error:  # the 401 says that nothing was executed; this may say that it passes
+                return FailedAttempt(error)
             answer = await self._send()
         return answer if isinstance(answer, FailedAttempt) else self._read(answer)
 

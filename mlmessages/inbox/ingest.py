@@ -151,11 +151,15 @@ class Ingest:
     def begin(self) -> None:
         """Begin a drain: packs that were parked long enough are tried again."""
         self.backlog.start_drain()
+        self.retry_parked()
+
+    def retry_parked(self) -> None:
+        """Owe the packs again that were parked long enough."""
         for pack in [pack for pack, until in self._parked.items() if until <= self._in(0)]:
             self._unpark(pack)
 
     def forget_done(self) -> None:
-        """Forget what is over, when nothing is left to read: a service goes on for months."""
+        """Forget what is over, directly after a listing: a service goes on for months."""
         self.backlog.forget_done()
         self.undelivered.forget_rebuilt()
 

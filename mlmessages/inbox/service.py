@@ -165,6 +165,7 @@ class Service:
                 self._back_off(error)
             else:
                 self._troubles = 0
+                self._ingest.forget_done()
         for task in [task for task in self._drain_loop.reads_in_flight if task.done()]:
             try:
                 await self._drain_loop.finish(task)
@@ -192,10 +193,15 @@ class Service:
             self._warn_if_behind(now)
             return
         self._decide_listing(now)
-        if self._wanted and now >= self._listed_at + self._pace:
-            self._wanted = self._doorbell.rung = False
-            self._listed_at = now
-            self._listing = asyncio.create_task(self._drain_loop.refresh_listing())
+        if not self._wanted:
+            return
+        if now < self._listed_at + self._pace:
+            self._busy_since = None  # there is time to spare
+            return
+        self._wanted = self._doorbell.rung = False
+        self._listed_at = now
+        self._ingest.retry_parked()  # not at the end of a drain alone: where there is always news, there is none
+        self._listing = asyncio.create_task(self._drain_loop.refresh_listing())
 
     def _decide_listing(self, now: float) -> None:
         """Decide whether a listing is wanted, where there is no pack to read."""
@@ -209,8 +215,6 @@ class Service:
         if step is not Step.LIST:
             self._busy_since = None
             self._warn_if_stalled(step is Step.STALLED)
-        if step is Step.END:
-            self._ingest.forget_done()
         if not self._wanted and (self._doorbell.rung or now >= self._listed_at + self._settings.interval()):
             self._wanted = True
             if over:

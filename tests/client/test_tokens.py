@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cases import case
 from mlmessages import Limits, MessagesClient, Retry, StaticToken, TokenSource
-from mlmessages.errors import AuthError, MessagesError, Unauthorized
+from mlmessages.errors import AuthError, MessagesError, NotSent, Unauthorized
 from mlmessages.testing import Behaviour, Sandbox
 from worlds import PLENTY, client_of, on_virtual_clock
 
@@ -209,3 +210,36 @@ async def test_a_source_that_raises_an_error_of_ours_ends_the_call_with_it() -> 
             await client.unread()
     assert source.asked == 1
     assert sandbox.log == []
+
+
+class _Renewing:
+    """A `TokenSource` whose token endpoint is not reached at the first try after a rejection."""
+
+    def __init__(self, good: str) -> None:
+        self._tokens: list[str | Exception] = ["APP_USR-old", NotSent("no connection"), good]
+
+    async def token(self) -> str:
+        current = self._tokens[0]
+        if isinstance(current, Exception):
+            del self._tokens[0]
+            raise current
+        return current
+
+    async def rejected(self, token: str) -> None:
+        if self._tokens[0] == token:
+            del self._tokens[0]
+
+
+@case("T10")
+@pytest.mark.parametrize("attempts", [1, 2])
+@on_virtual_clock
+async def test_a_renewal_that_is_not_reached_is_tried_again_as_any_request(attempts: int) -> None:
+    """After a 401 nothing was executed: the policy decides, for a marking request too."""
+    sandbox = Sandbox(packs=1)
+    async with client_of(sandbox, auth=_Renewing(sandbox.token), retry=Retry(attempts=attempts)) as client:
+        if attempts == 1:
+            with pytest.raises(NotSent):
+                await client.page(FIRST, mark_as_read=True)
+        else:
+            assert len((await client.page(FIRST, mark_as_read=True)).messages) == 1
+    assert [entry.status for entry in sandbox.log] == [401, 200][:attempts]

@@ -7,6 +7,9 @@ import gc
 import json
 import logging
 import signal
+import sqlite3
+import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -656,6 +659,36 @@ async def test_a_service_does_not_keep_the_conversations_that_are_done(
         handler.deliveries.clear()
         now = kept(backlog.Pack, NewMessages)
     assert [each for each in now if not any(each is other for other in of_other_tests)] == []
+
+
+@case("T9")
+@on_virtual_clock
+async def test_news_without_a_pause_delay_no_parked_pack_and_fill_no_memory(
+    tmp_path: Path, inbox_of: Any, handler: Any, running: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A conversation comes every four seconds, so that no listing is ever the last one of a drain.
+
+    A parked pack is read again when its time has come all the same, what is done is forgotten, and there is no word of
+    being behind: each of them is read within five seconds.
+    """
+    sandbox = Sandbox(packs=1)
+    refusal = sandbox.refuse([FIRST])
+    async with inbox_of(sandbox) as inbox, inbox.drain() as drain:
+        assert [delivery async for delivery in drain] == []
+    sandbox.remove(refusal)
+    with closing(sqlite3.connect(tmp_path / "inbox.db")) as journal, journal:
+        journal.execute("UPDATE pack SET not_before = ?", [time.time() + 100])
+    of_other_tests = kept(backlog.Pack)
+    async with inbox_of(sandbox) as inbox, running(inbox, handler):
+        for _ in range(100):
+            sandbox.add_pack(Pack())
+            await later(4)
+            handler.deliveries = [each for each in handler.deliveries if each[1].pack_id == FIRST]
+        [(at, _)] = handler.deliveries
+        now = [each for each in kept(backlog.Pack) if not any(each is other for other in of_other_tests)]
+    assert at == pytest.approx(100, abs=15)
+    assert len(now) < 10
+    assert "behind" not in caplog.text
 
 
 def kept(*kinds: type) -> list[Any]:
