@@ -10,6 +10,7 @@ from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
+from weakref import WeakSet
 
 import aiohttp
 
@@ -92,7 +93,8 @@ class MessagesClient:
         self._reader = Reader(self._pipeline, endpoints, seller)
         self._writer = Writer(self._pipeline, endpoints, self._reader)
         self._attachments = Attachments(self._pipeline, endpoints)
-        self._open: set[Drain | Fetch] = set()
+        self._open: WeakSet[Drain | Fetch] = WeakSet()  # one that is left by `break` and let go is not kept
+        self._in_doubt: set[Drain] = set()  # but these are, to say so when they end
 
     def __repr__(self) -> str:
         reader = getattr(self, "_reader", None)  # a traceback with locals shows it half made
@@ -113,7 +115,7 @@ class MessagesClient:
         async with AsyncExitStack() as closing:  # all of it, whatever one of them raises
             closing.push_async_callback(self._pipeline.close)
             closing.push_async_callback(self._tell_source, "unbind")
-            for generator in self._open:
+            for generator in [*self._open]:
                 closing.push_async_callback(generator._leave)
 
     async def _tell_source(self, what: Literal["bind", "unbind"]) -> None:
@@ -154,7 +156,8 @@ class MessagesClient:
             settle_time=settle_time,
             refusals=lambda: self._pipeline.limits.refusals,
             check_open=self._pipeline.check_open,
-            on_close=self._open.discard,
+            on_doubt=self._in_doubt.add,
+            on_close=self._in_doubt.discard,
         )
         self._open.add(drain)
         return drain
@@ -181,7 +184,6 @@ class MessagesClient:
             limit=limit,
             mark=_flag(mark_as_read),
             check_open=self._pipeline.check_open,
-            on_close=self._open.discard,
         )
         self._open.add(fetch)
         return fetch

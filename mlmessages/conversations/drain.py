@@ -66,6 +66,7 @@ class Drain(SingleConsumer[Conversation]):
         settle_time: float,
         refusals: Callable[[], int],
         check_open: Callable[[], None],
+        on_doubt: Callable[[Drain], None],
         on_close: Callable[[Drain], None],
     ) -> None:
         super().__init__()
@@ -73,6 +74,7 @@ class Drain(SingleConsumer[Conversation]):
         self._limit: Final = check_int("limit", limit, 1)
         self._reader = reader
         self._check_open = check_open
+        self._on_doubt = on_doubt
         self._on_close = on_close
         self._count = RequestCount()
         self._listing_count = RequestCount()
@@ -187,7 +189,7 @@ class Drain(SingleConsumer[Conversation]):
 
     async def _on_failure(self, pack: Pack, error: MessagesError) -> None:
         if pack.in_doubt:  # the read after the wait: its mark may have been executed, so it is tried again
-            self._loop.backlog.wait_for_outcome(pack, error, asyncio.get_running_loop().time())
+            self._wait_for_outcome(pack, error)
         else:
             self._loop.backlog.park(pack, error)
 
@@ -287,8 +289,7 @@ class Drain(SingleConsumer[Conversation]):
             failure = error
         except asyncio.CancelledError:
             if self._mark_count.in_doubt or not self._loop.closed:
-                lost = AnswerLost("the request was cancelled")
-                self._loop.backlog.wait_for_outcome(pack, lost, asyncio.get_running_loop().time())
+                self._wait_for_outcome(pack, AnswerLost("the request was cancelled"))
             raise
         if failure is None and read.mark_unreadable:  # and what was read instead may be a replica's that is behind
             failure = AnswerLost("the answer to the mark could not be read")
@@ -300,7 +301,11 @@ class Drain(SingleConsumer[Conversation]):
         elif read.pages == 0 and not read.mark_unreadable and outcome(failure) is Outcome.NOT_EXECUTED:
             self._loop.backlog.park(pack, failure)
         else:
-            self._loop.backlog.wait_for_outcome(pack, failure, asyncio.get_running_loop().time())
+            self._wait_for_outcome(pack, failure)
+
+    def _wait_for_outcome(self, pack: Pack, error: MessagesError) -> None:
+        self._loop.backlog.wait_for_outcome(pack, error, asyncio.get_running_loop().time())
+        self._on_doubt(self)
 
     def _arrived(self, pack: Pack, read: ConversationRead, *, answered: bool) -> bool:
         """Have what a mark showed for the first time handed over; return True if some of that is not marked yet.
@@ -317,4 +322,6 @@ class Drain(SingleConsumer[Conversation]):
                 pack.still_unread = float("inf")
                 found = self._found(pack, read, rows, rows, marked=are_marked, in_doubt=not are_marked)
                 self._ready.appendleft(found)
+                if found.in_doubt:
+                    self._on_doubt(self)
         return bool(self._theirs(others))

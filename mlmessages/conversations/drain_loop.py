@@ -71,7 +71,9 @@ class DrainLoop(Generic[R]):
             pack = self.backlog.issue(now)
             if pack is None:
                 break
-            self.reads_in_flight[asyncio.create_task(self._read(pack))] = pack
+            task = asyncio.create_task(self._read(pack))
+            task.add_done_callback(_noticed)
+            self.reads_in_flight[task] = pack
 
     async def advance(self, room: int) -> bool:
         """Do the next thing there is to do; False: there is nothing left.
@@ -124,3 +126,8 @@ class DrainLoop(Generic[R]):
         refusals = self._refusals()
         self.backlog.listed(listing, asyncio.get_running_loop().time(), throttled=refusals != self._refusals_before)
         self._refusals_before = refusals
+
+
+def _noticed(task: asyncio.Task[R]) -> None:
+    if not task.cancelled():
+        task.exception()  # a drain that was left and let go reads it no more: asyncio need not complain

@@ -69,7 +69,6 @@ class Fetch(SingleConsumer[Fetched]):
         limit: int,
         mark: bool,
         check_open: Callable[[], None],
-        on_close: Callable[[Fetch], None],
     ) -> None:
         super().__init__()
         if isinstance(pack_ids, (str, bytes)) or not isinstance(pack_ids, (Iterable, AsyncIterable)):
@@ -82,7 +81,6 @@ class Fetch(SingleConsumer[Fetched]):
         self._mark = mark
         self._reader = reader
         self._check_open = check_open
-        self._on_close = on_close
         self._ids = _Ids(pack_ids)
         self._more = True
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -125,7 +123,6 @@ class Fetch(SingleConsumer[Fetched]):
         self._wake()
         await asyncio.gather(*in_flight, return_exceptions=True)
         self._ready.clear()
-        self._on_close(self)
 
     def _start(self) -> None:
         """Have as many reads in flight as there is room for."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from typing import Any
 
 import pytest
 
+from cases import case
 from drain.draining import drained, gets
 from mlmessages import Limits, Retry
 from mlmessages.errors import ServerError
@@ -108,6 +112,45 @@ async def test_leaving_the_client_closes_a_drain_that_was_left_open() -> None:
             break
     assert sandbox.marked_ids() == set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@case("T11")
+@pytest.mark.parametrize("answer", [(), (EXECUTE, Reply(502))], ids=["healthy", "every read fails"])
+@on_virtual_clock
+async def test_what_is_left_by_break_and_let_go_takes_no_memory(answer: tuple[Any, ...]) -> None:
+    """Drains and fetches that a long-lived client has made and no one holds are gone, without a complaint of asyncio."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    sandbox = Sandbox(packs=20)
+    async with client_of(sandbox, retry=Retry(attempts=1)) as client:
+        left: list[weakref.ref[object]] = []
+        for _ in range(5):
+            drain, fetch = client.drain(), client.fetch(sandbox.pack_ids())
+            for generator in (drain, fetch):
+                await anext(generator, None)
+                left.append(weakref.ref(generator))
+            if answer:
+                sandbox.add(on("peek").do(*answer))
+        del drain, fetch, generator
+        await asyncio.sleep(60)
+        gc.collect()
+        assert [each() for each in left] == [None] * 10
+    assert complaints == []
+
+
+@case("T11")
+@on_virtual_clock
+async def test_a_drain_in_doubt_that_is_let_go_is_still_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """When the client closes: its marks may have reached what no one has seen."""
+    sandbox = Sandbox(packs=3, rules=[on("mark", nth=1).do(EXECUTE, DROP)])
+    async with client_of(sandbox) as client:
+        number = 0
+        async for _ in client.drain():
+            number += 1
+            if number == 2:
+                break
+        gc.collect()
+    assert "1 of its marks may have been executed" in caplog.text
 
 
 @on_virtual_clock
