@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import psycopg
@@ -17,6 +17,7 @@ from mlmessages import Inbox
 from mlmessages.errors import JournalError, LeaseLost
 from mlmessages.postgres.database import Database
 from mlmessages.testing import DROP, EXECUTE, Message, Pack, Sandbox, on
+from mlmessages.testing.clock import VirtualClockLoop
 from worlds import client_of, on_virtual_clock
 
 KEY = Fernet.generate_key()
@@ -39,6 +40,28 @@ async def process(
         Inbox(client, database, **options) as inbox,
     ):
         yield database, inbox
+
+
+@contextmanager
+def clock_of_the_loop(url: str) -> Iterator[None]:
+    """The server's clock goes on with the virtual one, at each of its jumps."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    jump, begun = loop.jump, loop.time()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE mlmessages.passed AS SELECT clock_timestamp() AS begun, 0.0::float8 AS seconds")
+        admin.execute(
+            "CREATE OR REPLACE FUNCTION mlmessages.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS"
+            " $$SELECT begun + seconds * interval '1 s' FROM mlmessages.passed$$"
+        )
+
+        def jump_together(seconds: float) -> None:
+            jump(seconds)
+            admin.execute("UPDATE mlmessages.passed SET seconds = %s", (loop.time() - begun,))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "jump", jump_together)
+            yield
 
 
 @on_virtual_clock
@@ -106,7 +129,8 @@ async def test_a_takeover_waits_looks_twice_and_the_one_that_lost_decides_nothin
             await one.deliveries[-1].ack()
         assert database.worker._beating is not None
         database.worker._beating.cancel()
-        rows(database_url, "UPDATE mlmessages.worker SET until = clock_timestamp() - interval '1 s'")
+        stack.enter_context(clock_of_the_loop(database_url))
+        rows(database_url, "UPDATE mlmessages.worker SET until = mlmessages.clock() - interval '1 s'")
         async with process(database_url, sandbox, name="two") as (_, second):
             await two.empty(second)
         before = len(sandbox.log)
@@ -128,14 +152,14 @@ async def test_a_claim_of_a_dead_process_waits_from_the_end_of_its_lease_and_is_
             f"INSERT INTO mlmessages.pack (seller, id, state, count) SELECT no, '{sandbox.pack_ids()[0]}', 'issued', 1"
         )
         rows(database_url, f"{claimed} FROM mlmessages.seller")
-        rows(database_url, "UPDATE mlmessages.worker SET until = clock_timestamp() - interval '1 s'")
         loop = asyncio.get_running_loop()
-        async with process(database_url, sandbox, name="two", settle_time=120.0) as (_, second):
-            begun, consumer = loop.time(), Consumer()
-            assert second.report.waiting == 1
-            await consumer.empty(second)
-            # The server's clock stood still meanwhile: both waits in a row.
-            assert loop.time() - begun == pytest.approx(120 + 900, abs=20)
+        with clock_of_the_loop(database_url):
+            rows(database_url, "UPDATE mlmessages.worker SET until = mlmessages.clock() - interval '1 s'")
+            async with process(database_url, sandbox, name="two", settle_time=120.0) as (_, second):
+                begun, consumer = loop.time(), Consumer()
+                assert second.report.waiting == 1
+                await consumer.empty(second)
+                assert loop.time() - begun == pytest.approx(900, abs=20)
         assert set(consumer.ids) == sandbox.message_ids()
         marks = [entry for entry in sandbox.log if sandbox.pack_ids()[0] in entry.path]
         assert len(marks) == 2
