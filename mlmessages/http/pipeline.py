@@ -142,25 +142,26 @@ class RequestAttempts(Generic[T]):
         return 0.0 if self._started is None else self._loop.time() - self._started - self._waited
 
     async def attempt(self) -> T | FailedAttempt:
-        """Make one attempt; a 401 that a new token cures is part of it."""
-        answer = await self._send()
-        while isinstance(answer, FailedAttempt) and cured_by_new_token(answer.error):
+        """Make one attempt; a permit that runs out, and a 401 that a new token cures, are part of it."""
+        while True:
+            answer = await self._send()
+            if isinstance(answer, Response):
+                return self._read(answer)
+            if answer is None:
+                _log.info(
+                    "a permit ran out before its request left: was the process or its machine stopped?"
+                )
+                continue
+            if not cured_by_new_token(answer.error):
+                return answer
             try:
                 if not await self._renew_token():
-                    break
+                    return answer
             except MessagesError as error:  # the 401 says that nothing was executed; this may say that it passes
                 return FailedAttempt(error)
-            answer = await self._send()
-        return answer if isinstance(answer, FailedAttempt) else self._read(answer)
 
-    async def _send(self) -> Response | FailedAttempt:
-        """Send the request once, on a permit that has not run out."""
-        while (answer := await self._send_on_a_permit()) is None:
-            _log.info("a permit ran out before its request left: was the process stopped, or the machine suspended?")
-        return answer
-
-    async def _send_on_a_permit(self) -> Response | FailedAttempt | None:
-        """Send the request: with a permit, then a token, then past the guard. None: the permit ran out meanwhile."""
+    async def _send(self) -> Response | FailedAttempt | None:
+        """Send the request once: with a permit, then a token, then past the guard. None: the permit has run out."""
         pipeline = self._pipeline
         try:
             permit = await self._acquire()
