@@ -148,9 +148,7 @@ class RequestAttempts(Generic[T]):
             if isinstance(answer, Response):
                 return self._read(answer)
             if answer is None:
-                _log.info(
-                    "a permit ran out before its request left: was the process or its machine stopped?"
-                )
+                _log.info("a permit ran out before its request left: was the process or its machine stopped?")
                 continue
             if not cured_by_new_token(answer.error):
                 return answer
