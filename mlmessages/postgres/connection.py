@@ -24,8 +24,13 @@ Row = tuple[Any, ...]
 Statement = tuple[str, Mapping[str, Any]]
 # The last one: another process was stopped in a transaction, which the server ends after some seconds.
 _CONFLICTS: Final = (sql_errors.DeadlockDetected, sql_errors.SerializationFailure, sql_errors.LockNotAvailable)
+_log: Final = logging.getLogger("mlmessages")
 # It warns of pipelines that end with their connection; the error itself is told by ours.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
+# Which server it is, and the timeline that it writes, which a promotion changes at once.
+_IDENTITY: Final = """
+SELECT system_identifier::text,
+ CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END FROM pg_control_system()"""
 OLDEST_SERVER: Final = 150000
 _SCHEMA: Final = re.compile(r"[a-z_][a-z0-9_]{0,50}")
 
@@ -45,14 +50,18 @@ def with_schema(sql: str, schema: str) -> bytes:
 class Connection:
     """A connection that is made when it is needed, and made again after it broke.
 
+    With `tells_failover` it warns where that is another server than before, or a standby that was promoted.
+
     In a statement ``mlmessages.`` stands for the schema. Between `begin` and `commit` what `run` is given is sent with
     the next `fetch`, or at the end.
     """
 
     patience: float | None = 10.0  # nothing else notices a peer that is silent
 
-    def __init__(self, address: Address, schema: str) -> None:
+    def __init__(self, address: Address, schema: str, *, tells_failover: bool = False) -> None:
         self._address = address
+        self._tells_failover = tells_failover
+        self._identity: tuple[str | None, ...] | None = None
         self._schema = check_schema(schema)
         self._texts: dict[str, bytes] = {}
         self._connection: psycopg.Connection | None = None
@@ -152,8 +161,29 @@ class Connection:
             except BaseException:
                 connection.close()
                 raise
+            if self._tells_failover:
+                self._compare(connection)
             self._connection = connection
         return self._connection
+
+    def _compare(self, connection: psycopg.Connection) -> None:
+        """Warn of a failover: what an asynchronous standby had not received yet is lost with the old server."""
+        try:
+            found = connection.execute(_IDENTITY).fetchone()
+        except sql_errors.Error:  # some providers do not tell; a line that broke is found by the next statement
+            return
+        before, self._identity = self._identity, found
+        if before is not None and found != before:
+            what = (
+                "has failed over to a standby" if found is not None and found[0] == before[0] else "is another server"
+            )
+            _log.warning(
+                "%s %s since the connection broke. Unless a commit waits for that server (synchronous_standby_names),"
+                " what was written down just before is lost: messages that were marked as read then may never be handed"
+                " over. Look at the conversations of those minutes on the site",
+                self._address.name,
+                what,
+            )
 
     def close(self) -> None:
         """Close the connection, if there is one."""

@@ -32,7 +32,7 @@ class PostgresStore:
     """A `SharedStore` on a connection of its own. What buyers write is encrypted, if there are keys."""
 
     def __init__(self, address: Address, schema: str, keys: Keys, version: str) -> None:
-        self._connection = Connection(address, schema)
+        self._connection = Connection(address, schema, tells_failover=True)
         self._keys = keys
         self._version = version
         self.patience = self._connection.patience

@@ -31,6 +31,10 @@ class Proxy:
         for event in self._passes.values():
             event.set()
 
+    def lead_to(self, port: int) -> None:
+        """Another server, for the next lines."""
+        self._to = port
+
     def cut(self) -> None:
         """Close every line."""
         lines, self._lines = self._lines, []
@@ -52,8 +56,12 @@ class Proxy:
         while not self._over:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._to))
             except OSError:
+                continue
+            try:
+                server = socket.create_connection(("127.0.0.1", self._to))
+            except OSError:  # it is down
+                client.close()
                 continue
             self._lines += [client, server]
             threading.Thread(target=self._join, args=(client, server), daemon=True).start()

