@@ -15,6 +15,7 @@ from mlmessages.errors import JournalError, LeaseLost
 from mlmessages.inbox.dispatcher import Settings
 from mlmessages.inbox.inbox import run_service, stop_service
 from mlmessages.inbox.notified import CheckBudget
+from mlmessages.inbox.slots import Slots
 from mlmessages.journal.engine import Engine
 from mlmessages.journal.memory import Memory, MemoryStore
 from mlmessages.journal.store import Seat, StoredMessage
@@ -162,7 +163,7 @@ async def test_slots_are_shared_and_a_wait_for_one_is_no_delivery() -> None:
     """Two inboxes with one slot: one handler at a time; who has waited in vain gets it later, as not redelivered."""
     memory = Memory(asyncio.get_running_loop().time)
     sandboxes = [Sandbox(packs=2, seller_id=700100200 + n) for n in range(2)]
-    slots, busy, most, got = asyncio.Semaphore(1), 0, 0, []
+    slots, busy, most, got = Slots(1), 0, 0, []
     seconds = 10.0
 
     async def handler(delivery: Delivery) -> None:
