@@ -182,6 +182,11 @@ class Backlog:
             return Step.LIST
         return Step.STALLED if self._fills else Step.END
 
+    def next_read(self, now: float) -> float | None:
+        """Return the first moment after `now` at which a pack can be issued that waits by then; None: there is none."""
+        due = [pack.due for pack in self._waiting if not pack.only_if_listed and pack.due is not None]
+        return min((moment for moment in due if moment > now), default=None)
+
     def start_drain(self) -> None:
         """Begin a drain: it asks for a listing of its own, and tries every pack anew."""
         self._idle = self._confirmed = False

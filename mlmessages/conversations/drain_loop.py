@@ -83,7 +83,10 @@ class DrainLoop(Generic[R]):
         """
         self.read_ahead(room)
         if self.reads_in_flight:
-            done, _ = await asyncio.wait(self.reads_in_flight, return_when=asyncio.FIRST_COMPLETED)
+            now = asyncio.get_running_loop().time()
+            due = self.backlog.next_read(now)
+            timeout = None if due is None else due - now
+            done, _ = await asyncio.wait(self.reads_in_flight, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await self.finish(task)
             return True

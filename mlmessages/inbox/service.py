@@ -78,7 +78,7 @@ class Service:
         self._listed_at = float("-inf")  # when the last listing left
         self._silent_until = float("-inf")
         self._troubles = 0  # in a row
-        self._next_read: float | None = None  # when a pack that waits may be read
+        self._next_listing: float | None = None  # when it is asked for what waits, if not before
         self._busy_since: float | None = None
         self._warned_at = float("-inf")
 
@@ -209,7 +209,7 @@ class Service:
             return
         backlog = self._drain_loop.backlog
         step = backlog.step(now)
-        self._next_read = step if isinstance(step, float) else None
+        self._next_listing = step if isinstance(step, float) else None
         self._wanted = step is Step.LIST
         over = step is Step.END or step is Step.STALLED
         if step is not Step.LIST:
@@ -226,12 +226,14 @@ class Service:
         if now < self._silent_until:
             return self._silent_until
         room = self._settings.concurrency - self._undelivered.read_ahead
-        if self._listing is not None or self._drain_loop.reads_in_flight or room <= 0:
+        if self._listing is not None or room <= 0:
             return None
-        if self._wanted:
-            return self._listed_at + self._pace
-        periodic = self._listed_at + self._settings.interval()
-        return periodic if self._next_read is None else min(self._next_read, periodic)
+        moments = [self._drain_loop.backlog.next_read(now)]
+        if not self._drain_loop.reads_in_flight:  # else a listing waits for them
+            moments.append(self._listed_at + (self._pace if self._wanted else self._settings.interval()))
+            if not self._wanted:
+                moments.append(self._next_listing)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     @property
     def _pace(self) -> float:
