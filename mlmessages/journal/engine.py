@@ -29,6 +29,7 @@ class _Unit:
     work: Callable[[Any, bool], Any]  # is told whether the seat is held
     decision: bool
     size: int
+    order: str
     done: asyncio.Future[Any]
 
 
@@ -76,16 +77,20 @@ class Engine:
         """Run `work`, which writes nothing, outside of the transactions. Raises `JournalError`."""
         return await self._thread.call(work)
 
-    async def write(self, seat: Seat | None, work: Callable[[Any, bool], T], *, decision: bool, size: int = 0) -> T:
+    async def write(
+        self, seat: Seat | None, work: Callable[[Any, bool], T], *, decision: bool, size: int = 0, order: str = ""
+    ) -> T:
         """Run `work` in the next transaction; return its result when that is durable.
 
         A caller that is cancelled meanwhile changes nothing about it. A `decision` for a `seat` that is not held raises
         `LeaseLost`; without a seat it is not fenced. A fact, which is no decision, is said again where the connection
-        broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. Raises `JournalError`.
+        broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. What needs no seat is done in the
+        order of the texts `order`: where all processes lock rows in one order, none waits for another that waits for
+        it. Raises `JournalError`.
         """
         if not self._thread.is_open:
             raise JournalError("the journal is closed")
-        unit = _Unit(seat, work, decision, size, asyncio.get_running_loop().create_future())
+        unit = _Unit(seat, work, decision, size, order, asyncio.get_running_loop().create_future())
         self._queue.append(unit)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
@@ -166,15 +171,17 @@ def _ordered(store: Store, units: Sequence[_Unit]) -> list[Any]:
 
 
 def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
+    # In the order in which the seats are locked: two processes never wait for each other.
+    order = sorted(range(len(units)), key=lambda n: _order(units[n])) if len(units) > 1 else [0]
+
     def work(store: Store) -> list[Any]:
         held = store.begin({unit.seat for unit in units if unit.seat is not None})
-        results: dict[int, Any] = {}
-        # In the order in which the seats are locked: two processes never wait for each other.
-        for n in sorted(range(len(units)), key=lambda n: _order(units[n])):
+        results: list[Any] = [None] * len(units)
+        for n in order:
             results[n] = _run(store, units[n], held=units[n].seat in held)
         failpoint("before commit")
         store.commit()
-        return [results[n] for n in range(len(units))]
+        return results
 
     try:
         done = explained(store, work)
@@ -185,8 +192,8 @@ def _transaction(store: Store, units: Sequence[_Unit]) -> list[Any]:
     return done
 
 
-def _order(unit: _Unit) -> int:
-    return -1 if unit.seat is None else unit.seat.no
+def _order(unit: _Unit) -> tuple[int, str]:
+    return (-1 if unit.seat is None else unit.seat.no), unit.order
 
 
 def _run(store: Store, unit: _Unit, *, held: bool) -> Any:

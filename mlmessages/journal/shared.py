@@ -51,8 +51,10 @@ class SharedJournals:
         Its holder hears of it within a second. Raises `JournalError`.
         """
         if message_id is None:
-            return await self.write(lambda store: store.ring(seller_id))
-        return await self.write(lambda store: store.notice(seller_id, message_id, CHECKED_AFTER))
+            return await self.write(lambda store: store.ring(seller_id), order=seller_id)
+        # Replicas are told the same in another order.
+        order = f"{seller_id} {message_id}"
+        return await self.write(lambda store: store.notice(seller_id, message_id, CHECKED_AFTER), order=order)
 
     async def sellers(self) -> tuple[Seller, ...]:
         """Return every seller: who holds it, and why it is stopped, if it is. Raises `JournalError`."""
@@ -70,8 +72,8 @@ class SharedJournals:
         """Return True for one process in `every` seconds. Raises `JournalError`."""
         return await self.engine.write(None, lambda store, _: store.claim_duty(name, every), decision=True)
 
-    async def write(self, work: Callable[[Any], T]) -> T:
+    async def write(self, work: Callable[[Any], T], *, order: str = "") -> T:
         """Run a unit of work that needs no seat and may be repeated. Raises `JournalError`."""
         if not self.engine.is_open:
             raise JournalError("the database is not open: use `async with`")
-        return await self.engine.write(None, lambda store, _: work(store), decision=False)
+        return await self.engine.write(None, lambda store, _: work(store), decision=False, order=order)

@@ -39,7 +39,7 @@ class Disconnected(JournalError):
     """The connection to the engine broke: whether the last commit was executed is unknown."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Seat:
     """The right to decide for one seller.
 

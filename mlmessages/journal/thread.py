@@ -79,16 +79,18 @@ class EngineThread(Generic[B]):
         if self._thread is None or self._made is None:
             raise JournalError("the journal is closed")
         loop, made = asyncio.get_running_loop(), self._made
+        if made.patience is None:
+            return await loop.run_in_executor(self._thread, self._run, made, work)
         watchdog = _Watchdog(made, loop)
-        call: asyncio.Future[T] = loop.run_in_executor(self._thread, self._run, watchdog, made, work)
-        if made.patience is not None:
-            watchdog.wait(made.patience)
-            call.add_done_callback(lambda _: watchdog.stop())
+        call: asyncio.Future[T] = loop.run_in_executor(self._thread, self._run, made, work, watchdog)
+        watchdog.wait(made.patience)
+        call.add_done_callback(lambda _: watchdog.stop())
         return await call
 
-    def _run(self, watchdog: _Watchdog, made: B, work: Callable[[B], T]) -> T:
+    def _run(self, made: B, work: Callable[[B], T], watchdog: _Watchdog | None = None) -> T:
         """Run `work`, and count what breaks, here: its caller may have gone."""
-        watchdog.began = time.monotonic()
+        if watchdog is not None:
+            watchdog.began = time.monotonic()
         try:
             return explained(made, work)
         except Disconnected:

@@ -85,8 +85,11 @@ HOLD: Final = """
 SELECT s.no, s.epoch FROM mlmessages.seller s
  JOIN unnest(%(sellers)s::int[], %(epochs)s::bigint[]) f(no, epoch) USING (no, epoch)
  ORDER BY s.no FOR KEY SHARE OF s"""
-RING_SELLER: Final = "UPDATE mlmessages.seller SET rings = rings + 1 WHERE id = %(seller)s RETURNING 1"
-RING: Final = "UPDATE mlmessages.seller SET rings = rings + 1 WHERE no = %(s)s::int"
+NUMBER: Final = "SELECT no FROM mlmessages.seller WHERE id = %(seller)s"
+# In the order of the sellers, as all processes do.
+RING: Final = """
+UPDATE mlmessages.seller s SET rings = rings + 1 FROM (SELECT no FROM mlmessages.seller
+  WHERE no = ANY(%(nos)s::int[]) ORDER BY no FOR NO KEY UPDATE) rung WHERE s.no = rung.no"""
 
 # -- packs --
 
@@ -175,9 +178,8 @@ WITH s AS (SELECT no FROM mlmessages.seller WHERE id = %(seller)s),
  full_ AS (SELECT count(*) >= %(most)s::int AS yes FROM s JOIN mlmessages.notification n ON n.seller = s.no),
  added AS (INSERT INTO mlmessages.notification (seller, id, not_before)
   SELECT s.no, %(id)s, mlmessages.clock() + %(wait)s::float8 * interval '1 s' FROM s, known, full_
-   WHERE NOT known.yes AND NOT full_.yes ON CONFLICT DO NOTHING RETURNING seller),
- rung AS (UPDATE mlmessages.seller SET rings = rings + 1 FROM added WHERE no = added.seller AND NOT %(held)s::bool)
- SELECT (SELECT count(*) FROM s), (SELECT yes FROM known), (SELECT yes FROM full_), (SELECT count(*) FROM added)"""
+   WHERE NOT known.yes AND NOT full_.yes ON CONFLICT DO NOTHING RETURNING seller)
+ SELECT (SELECT no FROM s), (SELECT yes FROM known), (SELECT yes FROM full_), (SELECT count(*) FROM added)"""
 FORGET_KNOWN: Final = """
 DELETE FROM mlmessages.notification n WHERE seller = %(s)s::int
  AND EXISTS (SELECT FROM mlmessages.message m WHERE m.seller = n.seller AND m.id = n.id)"""

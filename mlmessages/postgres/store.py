@@ -35,10 +35,10 @@ class PostgresStore:
         self._connection = Connection(address, schema, tells_failover=True)
         self._keys = keys
         self._version = version
+        self._rung: set[int] = set()  # sellers for which this transaction writes what their holders have not seen
         self.patience = self._connection.patience
         self.explain = self._connection.explain
         self.interrupt = self._connection.interrupt
-        self.commit = self._connection.commit
         self.rollback = self._connection.rollback
         self.close = self._connection.close
 
@@ -49,12 +49,19 @@ class PostgresStore:
 
     def begin(self, seats: Collection[Seat] = ()) -> frozenset[Seat]:
         self._connection.begin()
+        self._rung.clear()
         if not seats:
             return frozenset()
         wanted = sorted(seats, key=lambda seat: seat.no)
         epochs = {"sellers": [seat.no for seat in wanted], "epochs": [seat.epoch for seat in wanted]}
         held = set(self._connection.fetch(sql.HOLD, epochs))
         return frozenset(seat for seat in wanted if (seat.no, seat.epoch) in held)
+
+    def commit(self) -> None:
+        # Rung last and together: the rows of sellers are locked for a moment, and in one order.
+        if self._rung:
+            self._connection.run(sql.RING, {"nos": sorted(self._rung)})
+        self._connection.commit()
 
     def _run(self, statement: str, seat: Seat, **parameters: Any) -> None:
         self._connection.run(statement, {"s": seat.no, **parameters})
@@ -138,7 +145,7 @@ class PostgresStore:
     ) -> Stored:
         fresh = self._store(seat, pack_id, entries)
         if not held:
-            self._run(sql.RING, seat)
+            self._rung.add(seat.no)
             return Stored(fresh)
         done = self._fetch(sql.DONE, seat, p=pack_id, status=status, again=again)
         if not done or done[0][0] == DONE:
@@ -166,12 +173,12 @@ class PostgresStore:
     def acknowledge(self, seat: Seat, pack_id: str, ids: Sequence[str], *, held: bool) -> None:
         self._run(sql.ACK, seat, ids=list(ids))
         if not held:
-            self._run(sql.RING, seat)
+            self._rung.add(seat.no)
 
     def found(self, seat: Seat, pack_id: str, entry: StoredMessage, named: str, *, held: bool) -> bool:
         fresh = self._store(seat, pack_id, [entry], named)
         if not held:
-            self._run(sql.RING, seat)
+            self._rung.add(seat.no)
         return bool(fresh)
 
     def add_check(self, seat: Seat, message_id: str, wait: float, *, held: bool) -> bool:
@@ -182,26 +189,23 @@ class PostgresStore:
 
     def _notice(self, seller_id: str, message_id: str, wait: float, *, held: bool) -> bool | None:
         """Return whether it is new; None: there is no such seller."""
-        given = {"seller": seller_id, "id": message_id, "wait": wait, "most": MOST_CHECKS, "held": held}
-        [(sellers, known, full, added)] = self._connection.fetch(sql.NOTICE, given)
-        if not sellers:
+        given = {"seller": seller_id, "id": message_id, "wait": wait, "most": MOST_CHECKS}
+        [(no, known, full, added)] = self._connection.fetch(sql.NOTICE, given)
+        if no is None:
             return None
-        if known or not full:
-            return bool(added)
-        self._make_room(seller_id)
-        [(_, _, full, added)] = self._connection.fetch(sql.NOTICE, given)
-        if full:
-            if not held:  # the listing shows what it may be about
-                self._connection.run(sql.RING_SELLER, {"seller": seller_id})
+        if full and not known:
+            self._make_room(Seat(seller_id, no))
+            [(_, _, full, added)] = self._connection.fetch(sql.NOTICE, given)
+        if not held and (added or (full and not known)):
+            self._rung.add(no)  # the listing shows what it is about, also where there is no room
+        if full and not known:
             raise TooManyChecks(
                 f"notifications have named {MOST_CHECKS} messages that are not known: are they forged?"
                 " No more are taken"
             )
         return bool(added)
 
-    def _make_room(self, seller_id: str) -> None:
-        [(no,)] = self._connection.fetch("SELECT no FROM mlmessages.seller WHERE id = %(id)s", {"id": seller_id})
-        seat = Seat(seller_id, no)
+    def _make_room(self, seat: Seat) -> None:
         self.forget_checks(seat, _CHECKS_KEPT)
         self._run(sql.FORGET_KNOWN, seat)
         self._run(sql.FORGET_OLDEST, seat, most=MOST_CHECKS // 100)
@@ -304,7 +308,9 @@ class PostgresStore:
         self._connection.run(sql.RESUME, {"seller": seller_id})
 
     def ring(self, seller_id: str) -> bool:
-        return bool(self._connection.fetch(sql.RING_SELLER, {"seller": seller_id}))
+        found = self._connection.fetch(sql.NUMBER, {"seller": seller_id})
+        self._rung.update(no for (no,) in found)
+        return bool(found)
 
     def sellers(self) -> list[Seller]:
         [found] = self._connection.transaction([(sql.SELLERS, {})])

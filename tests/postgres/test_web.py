@@ -6,10 +6,12 @@ import asyncio
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
 from cases import case
 from mlmessages import Database, Delivery, Inbox, web
+from mlmessages.postgres.statements import ADD_SELLER
 from mlmessages.testing import Sandbox
 from worlds import client_of
 
@@ -74,3 +76,25 @@ async def test_what_is_for_no_seller_of_the_database_is_answered_and_left_out(
         assert await unknown() == 0
         assert await asyncio.gather(*(post(named("700100200", "m1")) for _ in range(8))) == [200] * 8
         assert await unknown() == 1
+
+
+@case("Q70")
+async def test_replicas_that_are_told_the_same_in_another_order_do_not_wait_for_each_other(database_url: str) -> None:
+    """Two of them write many notifications of many sellers together: the database never has to end one of the two."""
+    names = [(str(seller), f"m{n}") for n in range(10) for seller in range(700100200, 700100220)]
+    async with (
+        Database(database_url, key=None, name="one") as one,
+        Database(database_url, key=None, name="other") as other,
+    ):
+        await one.statements.run(*((ADD_SELLER, {"seller": seller}) for seller in dict(names)))
+        for _ in range(3):
+            await asyncio.gather(
+                *(one.journals.notice(seller, message) for seller, message in names),
+                *(other.journals.notice(seller, message) for seller, message in reversed(names)),
+            )
+            rung = await one.statements.run(("SELECT min(rings) FROM mlmessages.seller", {}))
+            assert rung[0][0][0] >= 1
+            await one.statements.run(("DELETE FROM mlmessages.notification", {}))
+    with psycopg.connect(database_url) as admin:  # what they counted is told when they end
+        asked = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert admin.execute(asked).fetchall() == [(0,)]
