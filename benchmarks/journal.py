@@ -1,10 +1,12 @@
 """What the journal of the Inbox costs: durable commits, loop lag, recovery, and a drain of 20,000 packs.
 
     python benchmarks/journal.py                       # everything; some four minutes
-    python benchmarks/journal.py --only commits        # or recovery, or drain
+    python benchmarks/journal.py --only commits        # or recovery, lag, drain
+    python benchmarks/journal.py --only postgres       # commits and permits in PostgreSQL: only if asked for
 
 It measures the disk under `--directory`, by default that of temporary files: on a file system in memory nothing costs
-anything. The bare loop appends the same bytes to a file and fsyncs it. Medians of rounds by turns.
+anything. The bare loop appends the same bytes to a file and fsyncs it; in PostgreSQL, it inserts them, one commit each.
+PostgreSQL is what `--database URL` names, else one that the tests' fixture starts. Medians of rounds by turns.
 """
 
 from __future__ import annotations
@@ -23,8 +25,13 @@ import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from database import empty_database, server_version
 from page import SELLER, page
+
+if TYPE_CHECKING:
+    from mlmessages.journal.journal import Journal
 
 BODY = json.dumps(json.loads(page(1))["messages"][0], ensure_ascii=False).encode()  # of one message
 BATCH = 50
@@ -37,6 +44,45 @@ FIRST_PACK = 2000000000000001
 async def commits(directory: Path, rounds: int) -> None:
     """Each kind of commit one after the other, and 50 that come together, against a bare append and fsync."""
     from mlmessages.journal.journal import Journal, SqlitePlace
+
+    with (directory / "bare").open("ab", buffering=0) as file:
+
+        async def bare(_: str) -> None:
+            file.write(BODY + b"\n")
+            os.fsync(file.fileno())
+
+        await compare(Journal(SqlitePlace(directory / "journal", str(SELLER))), "bare append + fsync", bare, rounds)
+
+
+async def commits_in_postgres(url: str, rounds: int) -> None:
+    """The same in PostgreSQL, against a loop that inserts; and permits a second, one after the other."""
+    import psycopg
+
+    from mlmessages import Database
+    from mlmessages.journal.journal import Journal
+
+    print(server_version(url))
+    async with Database(url, key=None) as database:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE bare (body bytea)")
+
+            async def bare(_: str) -> None:
+                connection.execute("INSERT INTO bare VALUES (%s)", (BODY,))
+
+            place = database.journals.place(str(SELLER), 120.0)
+            await compare(Journal(place), "bare INSERT loop, one commit each", bare, rounds)
+        limits, calls, found = database.limits(1, per_second=None), 200, []
+        for _ in range(rounds):
+            begun = time.perf_counter()
+            for _ in range(calls):
+                limits.release(await limits.acquire(None), sent=False)
+            found.append(calls / (time.perf_counter() - begun))
+        median = statistics.median(found)
+        print(f"\npermits, one call each: {median:,.0f} a second, {median / 8.33:.0f} times the budget of 500 a minute")
+
+
+async def compare(journal: Journal, bare_name: str, bare: Callable[[str], Awaitable[None]], rounds: int) -> None:
+    """Print how many commits of each kind a journal makes in a second, and how many of the bare loop that is."""
     from mlmessages.journal.store import StoredMessage
 
     singles, batches = 100, 10  # in a round
@@ -44,47 +90,44 @@ async def commits(directory: Path, rounds: int) -> None:
     # Listed before, as they are in life: a commit that changed nothing would be none, and would cost nothing.
     packs = [str(FIRST_PACK + n) for n in range(rounds * each)]
     ids = {name: f"{int(name):032x}" for name in packs}
-    with (directory / "bare").open("ab", buffering=0) as file:
-        journal = Journal(SqlitePlace(directory / "journal", str(SELLER)))
-        await journal.open()
-        await journal.listed([(name, 1, f"/packs/{name}/sellers/{SELLER}") for name in packs], None)
+    await journal.open()
+    await journal.listed([(name, 1, f"/packs/{name}/sellers/{SELLER}") for name in packs], None)
 
-        async def bare(_: str) -> None:
-            file.write(BODY + b"\n")
-            os.fsync(file.fileno())
+    async def read(name: str) -> None:
+        await journal.read(name, [StoredMessage(ids[name], BODY, True)], None)
 
-        async def read(name: str) -> None:
-            await journal.read(name, [StoredMessage(ids[name], BODY, True)], None)
+    async def acknowledge(name: str) -> None:
+        await journal.acknowledge(name, [ids[name]])
 
-        async def acknowledge(name: str) -> None:
-            await journal.acknowledge(name, [ids[name]])
-
-        sides: dict[str, Callable[[str], Awaitable[None]]] = {
-            "bare append + fsync": bare,
-            "claim": journal.claim,
-            "read, one message": read,
-            "acknowledge, one message": acknowledge,
-        }
-        alone: dict[str, list[float]] = {name: [] for name in sides}
-        together: dict[str, list[float]] = {name: [] for name in sides}
-        for round_ in range(rounds):
-            some = packs[round_ * each : (round_ + 1) * each]
-            for name, commit in sides.items():
-                begun = time.perf_counter()
-                for pack in some[:singles]:
-                    await commit(pack)
-                alone[name].append(singles / (time.perf_counter() - begun))
-                begun = time.perf_counter()
-                for start in range(singles, each, BATCH):
-                    await asyncio.gather(*map(commit, some[start : start + BATCH]))
-                together[name].append((each - singles) / (time.perf_counter() - begun))
-        await journal.close()
-    base = statistics.median(alone["bare append + fsync"])
+    sides: dict[str, Callable[[str], Awaitable[None]]] = {
+        bare_name: bare,
+        "claim": journal.claim,
+        "read, one message": read,
+        "acknowledge, one message": acknowledge,
+    }
+    alone: dict[str, list[float]] = {name: [] for name in sides}
+    together: dict[str, list[float]] = {name: [] for name in sides}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    for round_ in range(rounds):
+        some = packs[round_ * each : (round_ + 1) * each]
+        for name, commit in sides.items():
+            begun, used = time.perf_counter(), time.process_time()
+            for pack in some[:singles]:
+                await commit(pack)
+            alone[name].append(singles / (time.perf_counter() - begun))
+            cpu[name].append((time.process_time() - used) / singles * 1e6)
+            begun = time.perf_counter()
+            for start in range(singles, each, BATCH):
+                await asyncio.gather(*map(commit, some[start : start + BATCH]))
+            together[name].append((each - singles) / (time.perf_counter() - begun))
+    await journal.close()
+    base = statistics.median(alone[bare_name])
     print(f"medians of {rounds} rounds; a second, and of the bare loop\n")
-    print(f"| durable on return | one by one | | {BATCH} at a time | |\n|---|--:|--:|--:|--:|")
+    print(f"| durable on return | one by one | | CPU of one, µs | {BATCH} at a time | |\n|---|--:|--:|--:|--:|--:|")
     for name in sides:
         one, many = statistics.median(alone[name]), statistics.median(together[name])
-        print(f"| {name} | {one:,.0f} | {one / base:.2f} | {many:,.0f} | {many / base:.2f} |")
+        cells = f"{one:,.0f} | {one / base:.2f} | {statistics.median(cpu[name]):.0f}"
+        print(f"| {name} | {cells} | {many:,.0f} | {many / base:.2f} |")
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------------
@@ -292,10 +335,11 @@ async def drained(directory: Path, packs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("commits", "recovery", "lag", "drain"))
+    parser.add_argument("--only", choices=("commits", "recovery", "lag", "drain", "postgres"))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--packs", type=int, default=20_000, help="of the drain")
     parser.add_argument("--directory", type=Path, default=Path(tempfile.gettempdir()), help="whose disk is measured")
+    parser.add_argument("--database", metavar="URL", help="an empty database, for `--only postgres`")
     parser.add_argument("--first-request", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--drain", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -305,6 +349,9 @@ def main() -> None:
         return
     if options.drain:
         asyncio.run(drain(*options.drain))
+        return
+    if options.only == "postgres":
+        asyncio.run(commits_in_postgres(options.database or empty_database(), options.rounds))
         return
     parts: dict[str, Callable[[Path], None]] = {
         "commits": lambda directory: asyncio.run(commits(directory, options.rounds)),

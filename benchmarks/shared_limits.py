@@ -22,8 +22,9 @@ import random
 import sys
 import time
 from collections import deque
-from pathlib import Path
 from typing import Any
+
+from database import empty_database
 
 from mlmessages import MessagesClient
 from mlmessages.testing import Behaviour, RateWindow, Sandbox
@@ -145,26 +146,13 @@ def main() -> None:
         side, task = options.worker
         asyncio.run({"ours": ours, "pyrate-limiter": pyrate}[side](json.loads(task)))
         return
-    database = options.database or a_database()
+    database = options.database or empty_database()
     print(f"{REQUESTS:,} requests, {READS} in {options.period:g} s; {time.strftime('%Y-%m-%d')}\n")
     print("| side | processes | s | of the ideal | 429s | most in any period | CPU of the processes, µs a request |")
     print("|---" * 7 + "|")
     sides = ["ours"] + ["pyrate-limiter"] * (importlib.util.find_spec("pyrate_limiter") is not None)
     for side in sides:
         asyncio.run(run(side, database, options.processes, options.period))
-
-
-def a_database() -> str:
-    """The URL of a database on a server of the tests."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import psycopg
-
-    from postgres.server import running
-
-    server = running()
-    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE mlmessages_benchmark")
-    return server.url("mlmessages_benchmark")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ async def test_a_worker_that_cannot_renew_sends_nothing_after_two_thirds_of_its_
 
 
 @case("Q68")
-@pytest.mark.parametrize("clock", ["clock_gettime", "time"])
+@pytest.mark.parametrize("clock", ["time", *(["clock_gettime"] if hasattr(time, "CLOCK_BOOTTIME") else [])])
 @on_virtual_clock
 async def test_a_suspended_machine_is_noticed(monkeypatch: pytest.MonkeyPatch, clock: str) -> None:
     """The loop's clock stood still: that of Linux, or the wall's alone, says that the lease is over; it is renewed."""
