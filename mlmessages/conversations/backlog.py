@@ -13,7 +13,7 @@ from ..errors import MessagesError, StillListed
 from ..models import Message, PackFailure, UnreadListing, UnreadPack
 
 LISTING_LAG: Final = 5.0  # seconds after which a listing that only lags has caught up [observed: integrators]
-_MOST_UNKNOWN_MARKS: Final = 5
+MOST_UNKNOWN_MARKS: Final = 5  # of one pack in a row, before it is parked
 _MOST_REOPENINGS: Final = 10  # of a pack whose count keeps changing although nothing new is shown
 _SEPARATOR: Final = "\0"
 
@@ -340,7 +340,7 @@ class Backlog:
         """
         pack.outcome_unknown = pack.in_doubt = True
         pack.unknown_marks += 1
-        if pack.unknown_marks > _MOST_UNKNOWN_MARKS:
+        if pack.unknown_marks > MOST_UNKNOWN_MARKS:
             self.park(pack, error)
         else:
             self.reopen(pack, now + self._settle_time)

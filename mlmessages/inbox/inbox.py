@@ -92,12 +92,20 @@ class Inbox:
             verify=verify == "always",
         )
         self._doorbell = Doorbell(self._journal)
+        self._entered = False
         self._drain: InboxDrain | None = None
         self._service: Service | None = None
 
     async def __aenter__(self) -> Inbox:
         self._pipeline.check_open()
-        await self._journal.open()
+        if self._entered:
+            raise RuntimeError("an inbox is entered once; make a new one")
+        self._entered = True
+        try:
+            await self._journal.open()
+        except BaseException:
+            self._entered = False  # such as while another inbox uses the journal: it may be tried again
+            raise
         try:
             self._journal.listen(self._heard)
             self._pipeline.limits.carry_over(await self._journal.spent())

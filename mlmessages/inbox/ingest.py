@@ -16,7 +16,16 @@ from attrs import define, frozen
 from .. import errors
 from ..api import decoding
 from ..api.paging import UpToKnown, newest_first
-from ..conversations.backlog import Backlog, Next, Pack, State, listed_again, rows_by_pack, still_listed
+from ..conversations.backlog import (
+    MOST_UNKNOWN_MARKS,
+    Backlog,
+    Next,
+    Pack,
+    State,
+    listed_again,
+    rows_by_pack,
+    still_listed,
+)
 from ..conversations.reader import ConversationRead, Reader
 from ..errors import (
     AuthError,
@@ -44,7 +53,6 @@ _log: Final = logging.getLogger("mlmessages")
 _LISTED_TOO_EARLY: Final = 5.0
 _FIRST_PARKING: Final = 3600.0  # seconds; doubled each time
 _LONGEST_PARKING: Final = 24 * 3600.0
-_MOST_UNKNOWN_MARKS: Final = 5
 
 
 @frozen
@@ -317,7 +325,7 @@ class Ingest:
         """Treat a pack that was read as one whose mark is of unknown outcome: what was read may not be all."""
         pack.seen = pack.outcome_unknown = True
         pack.unknown_marks += 1
-        if pack.unknown_marks > _MOST_UNKNOWN_MARKS:
+        if pack.unknown_marks > MOST_UNKNOWN_MARKS:
             await self._park(pack, DecodeError("the answers to marking requests cannot be read"))
         else:
             self.backlog.reopen(pack, self._in(wait))
@@ -338,7 +346,7 @@ class Ingest:
         if isinstance(error, DecodeError):
             self._owed[pack.pack_id].outcome_unknown |= in_doubt
             await self._park(pack, error)
-        elif in_doubt and pack.unknown_marks >= _MOST_UNKNOWN_MARKS:
+        elif in_doubt and pack.unknown_marks >= MOST_UNKNOWN_MARKS:
             await self._park(pack, error)
         elif in_doubt:
             self.backlog.wait_for_outcome(pack, error, self._in(0))

@@ -32,16 +32,22 @@ from ..failpoints import failpoint
 from ..http.limits import Limits
 from ..http.pipeline import RequestCount
 from ..journal.journal import Journal
-from ..journal.store import MOST_CHECKS, PendingCheck, StoredMessage, TooManyChecks, Unstorable
+from ..journal.store import (
+    CHECKED_AFTER,
+    CHECKS_KEPT,
+    MOST_CHECKS,
+    PendingCheck,
+    StoredMessage,
+    TooManyChecks,
+    Unstorable,
+)
 from .ingest import Ingest
 from .undelivered import NewMessages, to_the_end
 
 _log: Final = logging.getLogger("mlmessages")
-CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to the message
 _TRIES: Final = 5
 _LONGEST_WAIT: Final = 3600.0  # seconds between two tries while the server fails
 _SHARE: Final = 0.02  # of the budget of reads, for looking messages up
-_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
 _FORGOTTEN_EVERY: Final = 3600.0
 
 
@@ -185,7 +191,7 @@ class MissingMessageCheck:
         while True:
             if loop.time() - forgotten_at >= _FORGOTTEN_EVERY:
                 forgotten_at = loop.time()
-                await self._journal.forget_checks(_KEPT)
+                await self._journal.forget_checks(CHECKS_KEPT)
             await self._check(loop.time())
             now = loop.time()
             # What is notified meanwhile is not due before this is over.

@@ -138,7 +138,7 @@ class Receiver:
         `secret`: what stood in the path; another one is a 404. `size`: the length that the post gives itself. `chunks`:
         its body, of which no more is read than a notification can have.
         """
-        if not hmac.compare_digest(secret.encode("utf-8", "surrogateescape"), self._secret):
+        if not hmac.compare_digest(secret.encode("utf-8", "surrogatepass"), self._secret):
             self._warnings.warn(
                 "path",
                 "a post to another path than the secret one was refused: if notifications do not arrive, compare the"

@@ -9,10 +9,9 @@ from ..errors import JournalError
 from .engine import Engine
 from .journal import Place
 from .seats import Worker
-from .store import Seller, SharedStore
+from .store import CHECKED_AFTER, Seller, SharedStore
 
 T = TypeVar("T")
-CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to a notified message
 
 
 class SharedJournals:

@@ -21,6 +21,8 @@ DONE: Final = "done"  # every id of a walk is stored
 PARKED: Final = "parked"  # given up until its wait is over
 
 MOST_CHECKS: Final = 20_000  # messages that notifications named and that are not known yet
+CHECKED_AFTER: Final = 60.0  # seconds in which a listing should have led to such a message
+CHECKS_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of one that never appeared is remembered
 
 
 class Unstorable(JournalError):

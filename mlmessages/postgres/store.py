@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 from ..journal.store import (
+    CHECKS_KEPT,
     DONE,
     MOST_CHECKS,
     FailedDelivery,
@@ -24,8 +25,6 @@ from . import statements as sql
 from .address import Address
 from .connection import Connection
 from .keys import Keys
-
-_CHECKS_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
 
 
 class PostgresStore:
@@ -206,7 +205,7 @@ class PostgresStore:
         return bool(added)
 
     def _make_room(self, seat: Seat) -> None:
-        self.forget_checks(seat, _CHECKS_KEPT)
+        self.forget_checks(seat, CHECKS_KEPT)
         self._run(sql.FORGET_KNOWN, seat)
         self._run(sql.FORGET_OLDEST, seat, most=MOST_CHECKS // 100)
 

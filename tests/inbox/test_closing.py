@@ -395,3 +395,27 @@ async def test_many_interleavings_of_faults_and_closings(tmp_path: Path, inbox_o
     assert len(ids(seen)) == len(set(ids(seen)))
     assert set(ids(seen)) == sandbox.message_ids()
     assert sandbox.unread == 0
+
+
+@case("T12")
+@on_virtual_clock
+async def test_an_inbox_is_entered_once(tmp_path: Path) -> None:
+    """As a client is: `RuntimeError` while it is open, which it stays, and afterwards; a journal in use is no entering."""
+    sandbox = Sandbox(packs=3)
+    path = tmp_path / "inbox.db"
+    async with client_of(sandbox) as client:
+        inbox, other = Inbox(client, path), Inbox(client, path)
+        async with inbox:
+            with pytest.raises(JournalError):
+                await other.__aenter__()
+            with pytest.raises(RuntimeError, match="entered once"):
+                await inbox.__aenter__()
+            async for delivery in inbox.drain():
+                await delivery.ack()
+                break
+        with pytest.raises(RuntimeError, match="entered once"):
+            await inbox.__aenter__()
+        async with other:
+            found = [delivery async for delivery in other.drain()]
+    assert len(found) == 2
+    assert len(gets(sandbox)) == 3

@@ -83,9 +83,7 @@ def demo(*, packs: int, fleet: bool, database: str | None) -> None:
         far = f"{len(delivered.packs):,} of {counted(packs, 'conversation')} were delivered"
         raise KeyboardInterrupt(f"{far}; the others are still unread.") from None
     findings = list(check(sandbox, delivered.packs, delivered.messages))
-    _print_summary(stdout(), findings, _costs(sandbox, delivered))
-    if not all(finding.ok for finding in findings):
-        raise click.ClickException("the sandbox's records disagree with what was delivered: please report this.")
+    _conclude(findings, _costs(sandbox, delivered))
 
 
 def _fleet(packs: int, database: str | None) -> None:
@@ -111,7 +109,11 @@ def _fleet(packs: int, database: str | None) -> None:
     except NoServer as error:
         raise click.UsageError(f"{error}; install one with: {how_to_install('mlmessages[demo]')}") from None
     findings = list(check(marketplace, show.packs, show.messages))
-    _print_summary(stdout(), findings, fleet_demo.figures(show, marketplace))
+    _conclude(findings, fleet_demo.figures(show, marketplace))
+
+
+def _conclude(findings: list[Finding], costs: Iterator[tuple[str, str]]) -> None:
+    _print_summary(stdout(), findings, costs)
     if not all(finding.ok for finding in findings):
         raise click.ClickException("the sandbox's records disagree with what was delivered: please report this.")
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from ...errors import JournalError
 from ...files import open_private, sync_folder
 from ..store import (
+    CHECKS_KEPT,
     DONE,
     MOST_CHECKS,
     OPEN,
@@ -27,8 +27,6 @@ from ..store import (
     Unstorable,
 )
 from .file import MOVED, PATIENCE, SCHEMA, check_place, identity, locked, prepare, reason
-
-_CHECKS_KEPT: Final = 7 * 24 * 3600.0  # seconds that the name of a message that never appeared is remembered
 
 
 class SqliteStore:
@@ -255,7 +253,7 @@ class SqliteStore:
         [(count,)] = self._db.execute("SELECT count(*) FROM notification").fetchall()
         if count < MOST_CHECKS:
             return
-        self.forget_checks(seat, _CHECKS_KEPT)
+        self.forget_checks(seat, CHECKS_KEPT)
         self._db.execute("DELETE FROM notification WHERE id IN (SELECT id FROM message)")
         oldest = "SELECT id FROM notification WHERE parked ORDER BY not_before LIMIT ?"
         self._db.execute(f"DELETE FROM notification WHERE id IN ({oldest})", (MOST_CHECKS // 100,))  # noqa: S608
