@@ -136,6 +136,12 @@ class Server:
         self._process.wait()
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def shut_down(self, mode: signal.Signals) -> None:
+        """As an administrator does: `SIGQUIT`, "immediate", leaves it to recovery; `SIGINT`, "fast", ends all sessions."""
+        assert self._process is not None
+        self._process.send_signal(mode)
+        self._process.wait()
+
     def stop(self) -> None:
         """End it, and remove its folder."""
         if self._process is not None and self._process.poll() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -48,10 +49,11 @@ def message(id_: str) -> StoredMessage:
 
 
 @case("Q2")
-async def test_a_server_that_is_killed_is_a_crash_of_the_seats_and_facts_are_kept(
-    own_server: Server, schema: str
+@pytest.mark.parametrize("how", ["killed", "immediate", "fast"])
+async def test_a_server_that_ends_is_a_crash_of_the_seats_and_facts_are_kept(
+    how: str, own_server: Server, schema: str
 ) -> None:
-    """SIGKILL: what was acknowledged is there after recovery; decisions of before fail; an acknowledgement that was
+    """SIGKILL, or shut down by an administrator: what was acknowledged is there after recovery; decisions of before fail; an acknowledgement that was
     under way is said again; the seat is given back, and can be taken anew.
     """
     told: list[SeatChange] = []
@@ -63,7 +65,10 @@ async def test_a_server_that_is_killed_is_a_crash_of_the_seats_and_facts_are_kep
         await journal.claim("1")
         await journal.read("1", [message("a"), message("b")], None)
         await journal.claim("2")
-        own_server.kill()
+        if how == "killed":
+            own_server.kill()
+        else:
+            own_server.shut_down({"immediate": signal.SIGQUIT, "fast": signal.SIGINT}[how])
         with pytest.raises(JournalError):
             await journal.claim("3")
         with pytest.raises(LeaseLost):
