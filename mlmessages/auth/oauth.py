@@ -67,6 +67,7 @@ class OAuthToken:
         self, client_id: int | str, client_secret: str, store: TokenStore, base_url: str | None = None
     ) -> None:
         client_secret = conceal(client_secret)
+        client_id = "" if isinstance(client_id, bool) else client_id  # an int to Python, and no id
         self._client_id = str(client_id) if isinstance(client_id, int) else client_id
         for name, value in (("client_id", self._client_id), ("client_secret", client_secret)):
             if not isinstance(value, str) or not _VISIBLE.fullmatch(value):

@@ -142,7 +142,8 @@ def _opened(file: File) -> BinaryIO:
         return path.open("rb")
     if isinstance(file, io.TextIOBase):
         raise ValueError("file must be open in binary mode")
-    if not all(callable(getattr(file, name, None)) for name in ("read", "seek", "tell")) or not file.seekable():
+    needed = ("read", "seek", "tell", "seekable")
+    if not all(callable(getattr(file, name, None)) for name in needed) or not file.seekable():
         raise ValueError("file must be a path, bytes or a binary file that can seek")
     return file
 

@@ -32,7 +32,10 @@ class Places(Protocol):
 
 def _place(where: str | PathLike[str] | Place | Places, seller_id: str, settle_time: float) -> Place:
     if isinstance(where, (str, PathLike)):
-        return SqlitePlace(Path(where), seller_id)
+        path = Path(where)
+        if not path.name:
+            raise ValueError("path must name a file")
+        return SqlitePlace(path, seller_id)
     if hasattr(where, "place"):
         return where.place(seller_id, settle_time)
     if not hasattr(where, "enter"):

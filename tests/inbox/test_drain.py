@@ -112,6 +112,8 @@ def test_misuse_is_refused_before_anything_opens(journal: Path) -> None:
                     Inbox(client, journal, **wrong)  # type: ignore[arg-type]
             with pytest.raises(ValueError):
                 Inbox("token", journal)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="path must name a file"):
+                Inbox(client, "")
             assert not journal.exists()
             with pytest.raises(RuntimeError):
                 Inbox(client, journal).drain()

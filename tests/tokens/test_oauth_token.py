@@ -89,6 +89,7 @@ async def test_the_token_endpoint_may_be_somewhere_else(store: FileTokenStore) -
     [
         ({"client_id": ""}, "client_id"),
         ({"client_id": None}, "client_id"),
+        ({"client_id": True}, "client_id"),
         ({"client_id": "1 2"}, "client_id"),
         ({"client_secret": ""}, "client_secret"),
         ({"client_secret": "canary\n"}, "client_secret"),

@@ -123,6 +123,15 @@ async def test_names_arrive_as_they_are(name: str) -> None:
     assert sandbox.content_of(file) == PDF
 
 
+class HalfAFile:
+    """It cannot say whether it can seek."""
+
+    def read(self, _: int = -1) -> bytes:
+        return b""
+
+    seek = tell = read
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "no name": {"filename": None},
     "an empty name": {"filename": ""},
@@ -143,6 +152,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a line end": {"site_id": "MLM\n"},
     "text": {"file": io.StringIO("x"), "filename": "a.txt"},
     "a number": {"file": 5, "filename": "a.txt"},
+    "half a file": {"file": HalfAFile(), "filename": "a.txt"},
     "25 MB and one byte": {"file": bytes(MOST + 1)},
 }
 
