@@ -21,9 +21,9 @@ from mlmessages import Delivery, Inbox, Limits, MessagesClient, Retry
 from mlmessages.errors import MessagesError
 from mlmessages.testing import virtual_run
 
-from .drains import LATEST, SETTLE, TIMEOUT, Outcome, World, now, world_of
 from .server import SELLER
 from .wire import Wire
+from .world import ATTEMPTS, EVER, LATEST, SETTLE, TIMEOUT, Outcome, World, now, world_of
 
 DAY = 25 * 3600.0
 """Longer than a pack stays parked."""
@@ -90,7 +90,7 @@ class Life:
             base_url="http://127.0.0.1",
             session=session,
             limits=Limits(reads=10**6, per_second=None),
-            retry=Retry(attempts=3, base=0.5, deadline=60),
+            retry=Retry(attempts=ATTEMPTS, base=0.5, deadline=60),
             timeout=TIMEOUT,
         )
         await self._stack.enter_async_context(client)
@@ -183,7 +183,7 @@ async def _heal(
     truth.begin_life()
     for _ in range(4):
         with suppress(MessagesError):
-            async with life.inbox.drain() as drain:
+            async with asyncio.timeout(EVER), life.inbox.drain() as drain:
                 async for delivery in drain:
                     truth.take(delivery)
                     await truth.acknowledge(delivery)

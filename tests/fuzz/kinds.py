@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from .drains import Outcome, drain
+from .drains import drain
 from .inboxes import inbox
 from .reads import read
 from .walks import walk
+from .world import Outcome
 
 
 def _walk(seed: int) -> Outcome:

@@ -12,10 +12,10 @@ from mlmessages.errors import MessagesError
 from mlmessages.models import Conversation, PackFailure
 from mlmessages.testing import virtual_run
 
-from .drains import TIMEOUT, Outcome, World, now, world_of
 from .server import SELLER, Row
 from .walks import can_tell, stays
 from .wire import Wire
+from .world import ATTEMPTS, TIMEOUT, Outcome, World, now, world_of
 
 
 def read(seed: int) -> Outcome:
@@ -44,7 +44,7 @@ async def _read(seed: int) -> Outcome:
             base_url="http://127.0.0.1",
             session=session,
             limits=Limits(reads=10**6, per_second=None),
-            retry=Retry(attempts=3, base=0.5, deadline=60),
+            retry=Retry(attempts=ATTEMPTS, base=0.5, deadline=60),
             timeout=TIMEOUT,
         ) as client,
     ):
@@ -71,7 +71,7 @@ async def _one(
         else:
             ids = [message.id async for message in client.messages(pack, limit=limit)]
     except MessagesError as error:
-        outcome.ended = type(error).__name__
+        _judge_error(world, pack, error, outcome, marked=mark)
         return
     _judge(world, pack, there, ids, 50 if mark else limit, outcome, marked=mark)
 
@@ -83,13 +83,19 @@ async def _fetch(
     async for fetched in client.fetch(there, limit=limit, mark_as_read=mark):
         came.append(fetched.pack_id)
         if isinstance(fetched, PackFailure):
-            outcome.ended = type(fetched.error).__name__
+            _judge_error(world, fetched.pack_id, fetched.error, outcome, marked=mark)
             continue
         assert isinstance(fetched, Conversation)
         ids = [message.id for message in fetched.messages]
         _judge(world, fetched.pack_id, there[fetched.pack_id], ids, limit, outcome, marked=mark)
     if sorted(came) != sorted(there):
         outcome.wrong += ("not each pack once",)
+
+
+def _judge_error(world: World, pack: str, error: MessagesError, outcome: Outcome, *, marked: bool) -> None:
+    outcome.ended = type(error).__name__
+    if not marked and world.gave_up_early(error, pack):
+        outcome.wrong += ("given up early",)
 
 
 def _judge(

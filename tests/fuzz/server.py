@@ -103,6 +103,7 @@ class Server:
         self.threads: dict[str, Thread] = {}
         self.shown_of = 0.0  # the moment whose state the last page showed
         self._rng = rng
+        self._turned = False
 
     def thread(self, pack_id: str) -> Thread:
         """The conversation, which is made where there is none."""
@@ -163,7 +164,8 @@ class Server:
         ]
         if self.habits.spellings:
             rows += [{"resource": f"/packs/{row['resource'][7:]}/sellers/{SELLER}", "count": 9} for row in rows]  # type: ignore[index]
-            self._rng.shuffle(rows)
+            self._turned = not self._turned
+            rows = rows[::-1] if self._turned else rows
         return json.dumps({"user_id": int(SELLER), "results": rows}).encode()
 
 

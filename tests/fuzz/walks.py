@@ -10,7 +10,7 @@ from mlmessages.api.decoding import message_page
 from mlmessages.api.paging import PageWalk
 from mlmessages.errors import DecodeError
 
-from .server import Habits, Row, Server
+from .server import Habits, Row, Server, Total
 
 PACK = "2000000000000001"
 CATCHES_UP = 14.0
@@ -30,11 +30,13 @@ class Walked:
 def habits_of(rng: random.Random) -> Habits:
     """A server for walks: every second one has a replica that is some seconds behind."""
     lag = rng.choice([0.0, rng.choice([2.0, 5.0, 12.0, 60.0])])
+    total: Total = rng.choice(["true", "true", "true", "page", None])
     return Habits(
         order=rng.choice(["newest", "oldest"] if lag else ["newest", "newest", "oldest"]),
-        total=rng.choice(["true", "true", "true", "page", None]),
+        total=total,
         size=rng.choice([2, 3, 5] if lag else [1, 2, 3, 5, 8]),
-        told="given",
+        # A short page that counts itself, and says that as many rows as asked would fit, is a whole conversation.
+        told="given" if total == "page" else rng.choice(["given", "asked", None]),
         lag=lag,
         stale=rng.choice([0.5, 1.0, 1.0]) if lag else 0.0,
     )
