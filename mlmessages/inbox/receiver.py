@@ -127,6 +127,7 @@ class Receiver:
         self._application_id = check_id("application_id", application_id)
         self._answer_within = check_seconds("answer_within", answer_within)
         self._warnings = _Warnings()
+        self._looking = asyncio.Lock()
         self._healthy = False
         self._health_is_good_until = float("-inf")
         self.prefix: Final = prefix
@@ -199,14 +200,15 @@ class Receiver:
 
     async def is_healthy(self) -> bool:
         """Return True if notifications can be written down; asked at most once a second."""
-        if time.monotonic() >= self._health_is_good_until:
-            try:
-                async with asyncio.timeout(self._answer_within):
-                    await self._destination.check()
-                self._healthy = True
-            except (JournalError, RuntimeError, TimeoutError):
-                self._healthy = False
-            self._health_is_good_until = time.monotonic() + _HEALTH_EVERY
+        async with self._looking:  # those who ask meanwhile get the same answer
+            if time.monotonic() >= self._health_is_good_until:
+                try:
+                    async with asyncio.timeout(self._answer_within):
+                        await self._destination.check()
+                    self._healthy = True
+                except (JournalError, RuntimeError, TimeoutError):
+                    self._healthy = False
+                self._health_is_good_until = time.monotonic() + _HEALTH_EVERY
         return self._healthy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from cases import case
-from mlmessages import Inbox
+from mlmessages import Inbox, Notification
 from mlmessages.asgi import NotificationApp
 from mlmessages.testing import Sandbox
 from worlds import client_of
@@ -126,6 +127,39 @@ async def test_the_health_path_says_whether_the_journal_answers(tmp_path: Path) 
     status, body = await ask(closed, "GET", "/health")
     assert status == 503
     assert json.loads(body) == {"status": "the journal does not answer"}
+
+
+class Slow:
+    """A destination whose check lasts until `answer` is set."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+        self.answer = asyncio.Event()
+
+    async def notify(self, _: Notification) -> bool:
+        return True
+
+    async def check(self) -> None:
+        self.checks += 1
+        await self.answer.wait()
+
+
+@case("T13")
+async def test_a_flood_at_the_health_path_costs_one_check() -> None:
+    """Strangers may ask: those who come while the journal is asked get the same answer."""
+    slow = Slow()
+    app = NotificationApp(slow, secret=SECRET, application_id=APP, answer_within=60.0)
+    asking = [asyncio.ensure_future(ask(app, "GET", "/health")) for _ in range(100)]
+    await asyncio.sleep(0)
+    slow.answer.set()
+    assert {status for status, _ in await asyncio.gather(*asking)} == {200}
+    assert slow.checks == 1
+
+
+async def test_a_path_with_half_a_character_is_a_404(tmp_path: Path) -> None:
+    """Which some servers hand over: no traceback."""
+    async with app_of(tmp_path) as app:
+        assert await ask(app, "POST", "/\ud800", b"{}") == (404, b"")
 
 
 async def test_the_lifespan_of_a_server_is_not_its_own(tmp_path: Path) -> None:
