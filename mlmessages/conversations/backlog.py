@@ -160,6 +160,8 @@ class Backlog:
         """Return the next pack to read, which is the caller's until it says what became of it, or None."""
         for pack in self._waiting:
             if not pack.only_if_listed and pack.due is not None and pack.due <= now:
+                if _waits_for_second_look(pack):
+                    pack.fruitless = 0  # that it shows nothing is what is expected, and no reason to park it
                 self._waiting.remove(pack)
                 self.reopen(pack)
                 break

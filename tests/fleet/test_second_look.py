@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager
 from cases import case
 from fleet.simulated import Process, World, world_of
 from mlmessages.journal.seats import SECOND_LOOK
-from mlmessages.testing import HANG, on
+from mlmessages.testing import HANG, Behaviour, on
 from worlds import on_virtual_clock
 
 INTERVAL = 60.0  # seconds between two listings that no notification asks for
 
 
 @asynccontextmanager
-async def taken_over() -> AsyncIterator[tuple[World, Process]]:
+async def taken_over(lag: float = 0.0) -> AsyncIterator[tuple[World, Process]]:
     """One seller with one conversation, whose first holder died in its marking request; the second has read it."""
-    async with world_of(1, 1, rules=[on("mark", nth=1).do(HANG)]) as world:
+    behaviour = Behaviour(lag=lag)
+    async with world_of(1, 1, rules=[on("mark", nth=1).do(HANG)], behaviour=behaviour) as world:
         async with world.process("a") as first:
             await world.until(lambda: marks(world) == 1)
             first.kill()
@@ -101,3 +102,16 @@ async def test_a_pack_that_stays_listed_costs_little_until_its_second_look() -> 
         await world.until(lambda: message in world.delivered, within=INTERVAL + 5)
         await asyncio.sleep(SECOND_LOOK)
         assert process.fleet.report.parked == 1
+
+
+@case("Q67")
+@on_virtual_clock
+async def test_a_second_look_that_shows_nothing_ends_it() -> None:
+    """Also where listings that lagged led to reads before it which had shown nothing: it is not parked."""
+    async with taken_over(lag=2 * INTERVAL) as (world, process):
+        await asyncio.sleep(INTERVAL * 3)
+        assert marks(world) == 4  # that of the dead holder, the first look, and two for a listing that lagged
+        await asyncio.sleep(SECOND_LOOK)
+        assert marks(world) == 5
+        await asyncio.sleep(INTERVAL * 3)
+        assert (process.fleet.report.parked, process.fleet.report.owed) == (0, 0)
