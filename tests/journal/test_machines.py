@@ -274,7 +274,7 @@ class Machines(RuleBasedStateMachine):
         try:
             await process.journal.claim(pack)
         except Disconnected:  # it may be there
-            if seat is not None and self.rows.packs[pack].state == ISSUED:
+            if seat is not None and seat.epoch == self.epoch and self.rows.packs[pack].state == ISSUED:
                 self.claimed_by[pack] = seat.epoch
             raise
         assert seat is not None
