@@ -87,7 +87,7 @@ class EngineThread(Generic[B]):
         call: asyncio.Future[T] = loop.run_in_executor(self._thread, self._run, made, work, watchdog)
         watchdog.wait(made.patience)
         call.add_done_callback(lambda _: watchdog.stop())
-        return await call
+        return await asyncio.shield(call)  # a caller that gives up ends its own wait, and not the watch over the call
 
     def _run(self, made: B, work: Callable[[B], T], watchdog: _Watchdog | None = None) -> T:
         """Run `work`, and count what breaks, here: its caller may have gone."""

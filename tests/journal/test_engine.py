@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from mlmessages.errors import JournalError
 from mlmessages.journal.journal import Journal, SqlitePlace
 from mlmessages.journal.sqlite import SqliteStore, contents
 from mlmessages.journal.store import FileStore, SerializationFailure, Stored, StoredMessage, Unstorable
+from mlmessages.journal.thread import EngineThread
 from mlmessages.testing import Sandbox
 from worlds import on_virtual_clock
 
@@ -287,3 +289,46 @@ async def test_a_journal_that_another_program_locks_marks_nothing(journal: Path,
     async with inbox_of(sandbox) as inbox:
         await consumer.empty(inbox)
     assert len(consumer.ids) == 2
+
+
+class Silent:
+    """A connection to a peer that answers nothing: a call lasts until it is cut off."""
+
+    patience: float | None = 0.05
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.cut = threading.Event()
+
+    def close(self) -> None:
+        pass
+
+    def interrupt(self) -> None:
+        self.cut.set()
+
+    def explain(self, error: Exception) -> JournalError | None:
+        return JournalError("cut off") if isinstance(error, TimeoutError) else None
+
+    def ask(self) -> None:
+        self.begun.set()
+        self.cut.wait(20)
+        raise TimeoutError
+
+
+@case("T14")
+def test_a_silent_call_is_cut_off_although_its_caller_has_gone() -> None:
+    """Else closing would wait for it, for as long as the system tries to reach the peer: a quarter of an hour."""
+    silent = Silent()
+
+    async def main() -> None:
+        thread = EngineThread(lambda: silent, "silent")
+        await thread.open()
+        call = asyncio.ensure_future(thread.call(Silent.ask))
+        await asyncio.to_thread(silent.begun.wait)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await thread.close()
+
+    asyncio.run(main())
+    assert silent.cut.is_set()
