@@ -73,6 +73,9 @@ class EngineThread(Generic[B]):
             return
         try:
             await asyncio.get_running_loop().run_in_executor(thread, made.close)
+        except asyncio.CancelledError:
+            made.interrupt()  # else the event loop would stand still below for as long as a peer is silent
+            raise
         finally:
             thread.shutdown(wait=True)
 

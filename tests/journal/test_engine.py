@@ -294,9 +294,8 @@ async def test_a_journal_that_another_program_locks_marks_nothing(journal: Path,
 class Silent:
     """A connection to a peer that answers nothing: a call lasts until it is cut off."""
 
-    patience: float | None = 0.05
-
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience: float | None = patience
         self.begun = threading.Event()
         self.cut = threading.Event()
 
@@ -318,7 +317,7 @@ class Silent:
 @case("T14")
 def test_a_silent_call_is_cut_off_although_its_caller_has_gone() -> None:
     """Else closing would wait for it, for as long as the system tries to reach the peer: a quarter of an hour."""
-    silent = Silent()
+    silent = Silent(0.05)
 
     async def main() -> None:
         thread = EngineThread(lambda: silent, "silent")
@@ -329,6 +328,28 @@ def test_a_silent_call_is_cut_off_although_its_caller_has_gone() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         await thread.close()
+
+    asyncio.run(main())
+    assert silent.cut.is_set()
+
+
+@case("T14")
+def test_closing_that_is_cancelled_waits_for_no_silent_call() -> None:
+    """As a second Ctrl-C does: the call is cut off at once; the event loop does not stand still until it ends."""
+    silent = Silent(3600.0)
+
+    async def main() -> None:
+        thread = EngineThread(lambda: silent, "silent")
+        await thread.open()
+        call = asyncio.ensure_future(thread.call(Silent.ask))
+        await asyncio.to_thread(silent.begun.wait)
+        closing = asyncio.ensure_future(thread.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        with pytest.raises(JournalError, match="cut off"):
+            await call
 
     asyncio.run(main())
     assert silent.cut.is_set()
