@@ -18,7 +18,7 @@ TARGETS: dict[str, list[str]] = {
     "api/outcomes.py": ["tests/core/test_errors.py", *_POLICY, *_DRAIN],
     "api/decoding.py": ["tests/core"],
     "api/notifications.py": _SERVICE,
-    "conversations/backlog.py": ["tests/core/test_backlog.py", *_DRAIN],
+    "conversations/backlog.py": ["tests/core/test_backlog.py", "tests/core/test_second_look.py", *_DRAIN],
     "conversations/drain_loop.py": _DRAIN,
     "conversations/drain.py": _DRAIN,
     "http/retry.py": _POLICY,
