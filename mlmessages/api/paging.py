@@ -237,7 +237,6 @@ class PageWalk:
         """Ask for the furthest row again, if the offset lies beyond it; else start over."""
         if self._leapt:  # fewer have arrived than before
             self._leapt = False
-            self._count(page)
             self.offset = self._frontier
             return
         self._start_over(page, f"it changed {_MOST_RESTARTS + 1} times while it was read; try again")

@@ -10,14 +10,16 @@ From the folder ``tests``::
 A world is a server with habits that the documentation leaves open (the order of messages, what a mark reaches, what is
 counted, how long pages are, a replica that is behind), a network that loses, delays and garbles, and buyers, moderation
 and a seller who act at any time and just before and after each request. Its seed decides all of it, and nothing else
-does: time is virtual. Every second world has one of the troubles that once went wrong, made likely. The kinds: `walks` (the pages of one conversation, without a network), `reads` (`messages`,
-`mark_read`, `fetch`), `drains` (`drain()`, to its end, left, closed or cancelled), `inboxes` (an `Inbox` on a journal,
-by hand or served by `run`, killed and started again).
+does: time is virtual. Every second world has one of the troubles that once went wrong, made likely.
+
+The kinds: `walks` (the pages of one conversation, without a network), `reads` (`messages`, `mark_read`, `fetch`),
+`drains` (`drain()`, to its end, left, closed or cancelled), `inboxes` (an `Inbox` on a journal, by hand or served by
+`run`, killed and started again).
 
 It ends with 1 if a message was lost (marked by us, and handed over nowhere), if one was left (unread, although all was
 said to be done), or if anything else was wrong: a message that was handed over twice, a read that was given up although
-a retry would have helped, a drain that does not end. A run of ten thousand
-takes a few minutes; `tests/fuzz/test_worlds.py` lives through a few hundred.
+a retry would have helped, a drain that does not end. A run of ten thousand takes a few minutes;
+`tests/fuzz/test_worlds.py` lives through some fifteen hundred.
 """
 
 from __future__ import annotations

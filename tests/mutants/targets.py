@@ -14,7 +14,7 @@ _JOURNAL = ["tests/journal"]
 _SERVICE = ["tests/service/test_notifications.py", "tests/service/test_run.py"]
 
 TARGETS: dict[str, list[str]] = {
-    "api/paging.py": ["tests/core/test_walk.py", "tests/client/test_pages.py"],
+    "api/paging.py": ["tests/core/test_walk.py", "tests/client/test_pages.py", "tests/drain/test_[ad]*.py"],
     "api/outcomes.py": ["tests/core/test_errors.py", *_POLICY, *_DRAIN],
     "api/decoding.py": ["tests/core"],
     "api/notifications.py": _SERVICE,
