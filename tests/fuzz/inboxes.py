@@ -156,9 +156,12 @@ async def _inbox(seed: int, folder: Path) -> Outcome:
         await asyncio.sleep(rng.choice([0.0, 1.0, 30.0]))
     await _heal(world, life_of_world, path, options, truth)
     lost = [row.id for _, row in world.reached() if row.id not in truth.delivered]
+    listed = world.server.listed(now())
     left = [
         row.id
         for pack, thread in world.server.threads.items()
+        # A cap that nothing announces, full of packs with hidden messages: what is behind it cannot be seen.
+        if pack in listed or len(listed) < world.habits.cap
         for row in thread.visible(now())
         if row.read is None and not row.by_seller
     ]

@@ -155,13 +155,15 @@ class Server:
             "message_date": {"created": created, "received": created, "read": _date(row.read) if seen else None},
         }
 
+    def listed(self, at: float) -> dict[str, int]:
+        """The packs of a listing that shows the state of `at`, with their counts: up to the cap."""
+        counts = {pack: count for pack, thread in self.threads.items() if (count := thread.unread(at))}
+        return dict([*counts.items()][: self.habits.cap])
+
     def listing(self, now: float) -> bytes:
         """Answer the unread query."""
-        at = now - self.habits.listing_lag
-        counts = {pack: count for pack, thread in self.threads.items() if (count := thread.unread(at))}
-        rows = [
-            {"resource": f"/packs/{pack}", "count": count} for pack, count in list(counts.items())[: self.habits.cap]
-        ]
+        counts = self.listed(now - self.habits.listing_lag)
+        rows = [{"resource": f"/packs/{pack}", "count": count} for pack, count in counts.items()]
         if self.habits.spellings:
             rows += [{"resource": f"/packs/{row['resource'][7:]}/sellers/{SELLER}", "count": 9} for row in rows]  # type: ignore[index]
             self._turned = not self._turned
