@@ -144,10 +144,14 @@ class PageWalk:
         return total if self._believed else None
 
     def _contradicts(self, ids: list[str], total: int | None) -> bool:
-        """Return True, a few times, if fewer messages are counted than before, and not so many were shown here."""
+        """Return True, a few times, if fewer messages are counted than before, and not so many were shown.
+
+        After a mark, by this attempt: what an earlier one showed may have come since, in the place of what was marked.
+        """
+        shown = self._visited.union(ids) if self._marked else self._seen
         fell = total is not None and total < self._most
         self.steady &= not fell
-        if fell and len(self._visited.union(ids)) < self._most:
+        if fell and len(shown) < self._most:
             self._contradictions += 1
             if self._contradictions <= len(_CATCHING_UP):
                 return True

@@ -508,9 +508,9 @@ class Replica:
         return message_page(dump({"messages": rows, "paging": paging}), "1")
 
 
-def marking_walk(server: Replica, limit: int) -> tuple[list[str], float]:
+def marking_walk(server: Replica, limit: int, *, marked: bool = True) -> tuple[list[str], float]:
     """Every id that a marking walk shows, and how many seconds it let pass."""
-    walk, shown, waited = PageWalk(limit, marked=True), [], 0.0
+    walk, shown, waited = PageWalk(limit, marked=marked), [], 0.0
     while not walk.done:
         waited += walk.wait
         shown += [row.id for row in walk.take(server.page(limit, walk.offset))]
@@ -543,6 +543,24 @@ def test_a_page_of_the_past_is_asked_for_again(name: str, behind: int, counts: C
     shown, waited = marking_walk(Replica(now, then, behind, counts=counts), 5)
     assert sorted(shown) == sorted(now)
     assert 2 <= waited <= (2, 6, 14)[behind - 1]  # not for pages that contradict nothing
+
+
+@case("K6")
+@pytest.mark.parametrize("behind", [1, 2, 3])
+@pytest.mark.parametrize("marked", [True, False])
+def test_every_page_can_be_of_the_past_for_a_while(marked: bool, behind: int) -> None:
+    """Oldest first, each page but the first comes from a replica that is behind, so many times: all is shown."""
+    now, then = present(OLDEST)
+    server = Replica(now, then, 0)
+    server.states = [now, *[*[then] * behind, now] * 8]
+    assert sorted(marking_walk(server, 3, marked=marked)[0]) == sorted(now)
+
+
+@case("K6")
+def test_a_message_that_is_hidden_when_all_were_shown_costs_no_wait() -> None:
+    """`total` is smaller than before, and as many were shown: nothing of that says that a replica is behind."""
+    server = Replica(old(6), old(6)[1:], 1_000)
+    assert marking_walk(server, 5, marked=False) == (old(6), 0)
 
 
 @case("K6")
@@ -584,6 +602,28 @@ def test_a_page_that_counts_nothing_contradicts_nothing() -> None:
 
 
 @case("K6")
+def test_each_of_several_marking_answers_is_expected_where_nothing_is_counted() -> None:
+    """A replica that stays behind shows all of the second answer, and of the first what is not new: that is no end."""
+    now, then = present(BURST)
+    walk, server = PageWalk(5), Replica(now, then, 1_000, counts=False)
+    for offset in (0, 7):
+        walk.expect(Replica(now, now, 0, counts=False).page(5, offset))
+    server.calls = 1
+    with pytest.raises(DecodeError, match="cannot be walked"):
+        while not walk.done:
+            walk.take(server.page(5, walk.offset))
+
+
+@case("K6")
+def test_a_marking_answer_that_counts_nothing_expects_nothing() -> None:
+    """All messages are hidden when a page is marked: the walk ends."""
+    walk, server = PageWalk(5), Replica([], [], 0)
+    walk.expect(server.page(5, 0))
+    assert walk.take(server.page(5, 0)) == ()
+    assert walk.done
+
+
+@case("K6")
 def test_what_the_marking_answers_of_single_pages_counted_is_expected_too() -> None:
     """Marked page by page, then walked: where a replica is behind in that walk, it is asked again, and else fails."""
     now, then = present(OLDEST)
@@ -600,6 +640,7 @@ def test_what_the_marking_answers_of_single_pages_counted_is_expected_too() -> N
         else:
             assert not fails
             assert sorted(shown) == sorted(now)
+            assert server.calls == 7
 
 
 def test_the_fewest_calls_for_a_quiet_conversation() -> None:

@@ -199,6 +199,20 @@ async def test_an_older_message_that_is_released_before_the_mark_is_handed_over(
 
 
 @case("K3")
+@on_virtual_clock
+async def test_an_older_message_is_handed_over_where_each_page_counts_itself() -> None:
+    """Such a count says nothing of what stands behind the mark's first page, whatever it was before."""
+    sandbox = Sandbox([Pack(messages=[Message() for _ in range(13)])], behaviour=Behaviour(paging_total="page"))
+    hidden = sorted(sandbox.message_ids())[3]
+    sandbox.hide(hidden)
+    sandbox.add(on("mark", nth=1).do(RevealIt(hidden), Send(), EXECUTE))
+    async with client_of(sandbox) as client, client.drain(limit=5) as drain:
+        found = [c async for c in drain]
+    assert sorted(ids(found)) == sorted(sandbox.message_ids())
+    assert not lost(sandbox, found)
+
+
+@case("K3")
 @pytest.mark.parametrize("came", [3, 7, None], ids=["seen", "after it started over", "with the mark"])
 @on_virtual_clock
 async def test_an_older_message_is_handed_over_although_another_was_hidden_and_some_came(came: int | None) -> None:
