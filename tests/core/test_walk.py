@@ -489,6 +489,12 @@ def test_a_total_that_is_that_of_the_page_is_not_believed(size: int, many: int) 
 Counts = bool | Literal["of the page"]
 
 
+@pytest.mark.parametrize("lie", [0, 5, 15])
+def test_a_total_that_is_too_small_is_not_believed(lie: int) -> None:
+    """Rows stand behind what it counts, and no page is as long as asked: that is no end."""
+    assert walked(Server(old(30), (10,), total=lie, limit="asked"), 50) == old(30)
+
+
 class Replica:
     """A conversation of which the first page shows the present, and the next ones the past, `behind` times."""
 

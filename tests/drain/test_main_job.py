@@ -199,6 +199,19 @@ async def test_cancelling_at_every_await_leaves_the_client_usable_and_the_report
 
 
 @on_virtual_clock
+async def test_closing_does_not_wait_for_reads() -> None:
+    """A page that is read ahead is not answered: `aclose` returns all the same."""
+    sandbox = Sandbox(packs=2, rules=[on("peek", nth=2).do(Hold("z"), EXECUTE)])
+    async with client_of(sandbox) as client:
+        drain = client.drain(concurrency=2)
+        await anext(drain)
+        before = asyncio.get_running_loop().time()
+        await drain.aclose()
+        assert asyncio.get_running_loop().time() - before < 1
+    assert sandbox.count("peek") == 2
+
+
+@on_virtual_clock
 async def test_closing_does_not_wait_for_a_mark_that_has_not_left() -> None:
     """A cancelled consumer is free at once although its acknowledgement still waits for the budget; the pack stays
     unread.
