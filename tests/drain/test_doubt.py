@@ -359,7 +359,7 @@ async def test_what_somebody_else_cancels_is_neither_an_end_nor_forgotten() -> N
 @on_virtual_clock
 async def test_a_wrong_seller_id_is_told_within_five_packs(packs: int, concurrency: int) -> None:
     """The listing is of another user and the first packs are refused: `Forbidden`, both ids in its hint, at most 5 GETs."""
-    sandbox = Sandbox(packs=packs)
+    sandbox = Sandbox(packs=packs, behaviour=Behaviour(latency=0.1))
     async with (
         sandbox.session() as session,
         MessagesClient(sandbox.token, seller_id=42, base_url=sandbox.base_url, session=session) as client,

@@ -139,7 +139,7 @@ def _statement_wrongs(statement: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
             yield "drop the assignment", ast.Pass()
         case ast.Delete():
             yield "drop the deletion", ast.Pass()
-        case ast.Return(value) if value is not None and not _is_none(value):
+        case ast.Return(value) if value is not None and not _is_falsy(value):
             yield "return None", ast.Return(ast.Constant(None))
         case ast.Raise():
             yield "drop the error", ast.Pass()
@@ -236,8 +236,8 @@ def _is_docstring(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
-def _is_none(value: ast.expr) -> bool:
-    return isinstance(value, ast.Constant) and value.value is None
+def _is_falsy(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value in (None, False)
 
 
 def _shown(node: ast.AST) -> str:
