@@ -165,7 +165,7 @@ class PageWalk:
 
         A count can be that of a page: where none of several rows is left, the others are not all that there is.
         """
-        if not self._marked or self._top is None:
+        if self._top is None:  # nothing was marked
             return False
         shown, counted = self._top
         if counted is not None and self._believed:
