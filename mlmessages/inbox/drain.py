@@ -125,6 +125,7 @@ class InboxDrain(SingleConsumer[Delivery]):
         self._concurrency = concurrency
         self._before = before  # it may have been left open by a `break`
         self._replaced = False
+        self._is_late = False  # what has left was not stored in time, and is not waited for again
         ingest.begin()
         self.loop: Final[DrainLoop[ReadResult]] = DrainLoop(
             ingest.backlog,
@@ -185,7 +186,7 @@ class InboxDrain(SingleConsumer[Delivery]):
             self._before = None
 
     async def aclose(self) -> None:
-        """End the drain: no pack is claimed any more, and what has left gets 5 s to be answered and stored.
+        """End the drain: no pack is claimed any more, and what has left gets 5 s to be answered, and 5 to be stored.
 
         What was stored and not handed over comes in the next drain.
         """
@@ -197,17 +198,19 @@ class InboxDrain(SingleConsumer[Delivery]):
         for task, pack in reads.items():
             if not self._ingest.in_doubt(pack):
                 task.cancel()
-        if reads:
+        if reads and not self._is_late:
             await asyncio.wait(reads, timeout=_GRACE)
-        for task, pack in reads.items():
-            await self._settle(task, pack)
+        if late := [task for task in reads if not task.done()]:
+            for task in late:
+                task.cancel()
+            # What is being stored is waited for, and not for as long as the database is away: its claim stands.
+            await asyncio.wait(late, timeout=0 if self._is_late else _GRACE)
+        self._is_late = not all(task.done() for task in reads)
+        await asyncio.gather(*(self._settle(task, pack) for task, pack in reads.items() if task.done()))
         with suppress(JournalError):  # closing the inbox raises it
             await self._journal.purge()
 
     async def _settle(self, task: asyncio.Task[ReadResult], pack: Pack) -> None:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
         # The pack is owed again, or parked, whatever it was; if the journal is broken, it has the claim, as of a dead
         # process. Why the drain ended was raised already.
         with suppress(Exception):

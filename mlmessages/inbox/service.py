@@ -35,6 +35,7 @@ _PACE_STALLED: Final = 60.0  # where parked packs fill the listing
 _LONGEST_SILENCE: Final = 60.0  # seconds without a request after errors that pass
 # A notification is listed as missed when its repetitions are over, an hour later [documented: notifications].
 _MISSED_EVERY: Final = 3600.0
+_LONGEST_END: Final = 5.0  # seconds
 _BEHIND: Final = 300.0  # seconds of uninterrupted work that are worth a warning
 # Errors that pass by themselves: the service goes on. A refusal of the listing or of the token does not.
 _PASSING: Final = (TransportError, RateLimited, ServerError, DecodeError)
@@ -123,7 +124,10 @@ class Service:
         for task in under_way:
             task.cancel()
         try:
-            await asyncio.gather(*under_way, return_exceptions=True)
+            # Not longer: a message that was looked up is stored for as long as the database is away.
+            _, late = await asyncio.wait(under_way, timeout=_LONGEST_END) if under_way else (set(), set())
+            for task in late:
+                task.add_done_callback(_noticed)
             await asyncio.gather(self._dispatcher.end(grace), self._drain.aclose())
         finally:
             self._doorbell.pending.clear()  # they are in the journal
@@ -287,6 +291,11 @@ class Service:
                         taken = tally.requests
         finally:
             self._ingest.count(tally)
+
+
+def _noticed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()  # it ended too late to be told
 
 
 _stops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, list[Callable[[], None]]]] = WeakKeyDictionary()

@@ -83,6 +83,24 @@ async def test_a_process_that_stops_hands_over_within_seconds() -> None:
         assert asyncio.get_running_loop().time() - stopped <= 2
 
 
+@case("T15")
+@on_virtual_clock
+async def test_a_process_ends_although_its_database_is_away() -> None:
+    """It is stopped while the answers of marks cannot be stored: it ends within half a minute, and nothing is lost.
+
+    The claims stand: who takes the sellers over reads those conversations again.
+    """
+    async with world_of(1, 6, behaviour=Behaviour(latency=1.0)) as world:
+        async with asyncio.timeout(60), world.process("a") as first:
+            await world.until(lambda: any(entry.kind == "mark" for entry in world.marketplace.log))
+            await asyncio.sleep(0.5)  # they are executed, and answered when the database has gone
+            first.database.cut_off()
+            stopped = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - stopped < 30
+        async with world.process("b"):
+            await world.until(lambda: world.delivered == world.marketplace.message_ids(), within=1200)
+
+
 @case("S14")
 @on_virtual_clock
 async def test_one_budget_is_never_exceeded_and_the_sellers_share_it() -> None:
