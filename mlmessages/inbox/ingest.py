@@ -1,6 +1,7 @@
 """From the unread listing to the journal: which packs are owed, how one is claimed, marked, read and stored.
 
-The rules stand in the docstring of `mlmessages.inbox`.
+The rules stand in the docstring of `mlmessages.inbox`. A pack has three records: `Pack` is what the backlog needs to
+choose the next read, `_Owed` what else the inbox has to know of it, `Row` both as the journal keeps them.
 """
 
 from __future__ import annotations

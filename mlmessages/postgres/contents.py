@@ -12,7 +12,6 @@ from . import statements as sql
 if TYPE_CHECKING:
     from .database import Database
 
-_SELLER: Final = "SELECT no FROM mlmessages.seller WHERE id = %(seller)s"
 _DONE: Final = "SELECT count(*) FROM mlmessages.pack WHERE seller = %(s)s::int AND state = 'done'"
 _DUE: Final = """
 SELECT id, extract(epoch FROM nullif(not_before, '-infinity'))::float8
@@ -26,7 +25,7 @@ SELECT b.pack, count(*) FROM mlmessages.buried d JOIN mlmessages.body b USING (s
 
 async def contents(database: Database, seller_id: str) -> Contents:
     """Return what is owed, waits, is parked and is not acknowledged of one seller. Raises `JournalError`."""
-    [found] = await database.statements.run((_SELLER, {"seller": seller_id}))
+    [found] = await database.statements.run((sql.NUMBER, {"seller": seller_id}))
     if not found:
         raise JournalError(f"seller {seller_id} is not in this database")
     given = {"s": found[0][0]}

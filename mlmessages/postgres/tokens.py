@@ -18,6 +18,7 @@ from ..errors import AuthError, JournalError
 from ..files import PrivateBytes
 from ..journal.store import Disconnected
 from ..models import Token
+from . import statements as sql
 
 if TYPE_CHECKING:
     from .connection import Statement, Statements
@@ -35,7 +36,6 @@ _MOST_ATTEMPTS: Final = 5  # to save beside other processes that save
 _READ: Final = """
 SELECT coalesce(t.generation, 0), t.data FROM mlmessages.seller s LEFT JOIN mlmessages.token t ON t.seller = s.no
  WHERE s.id = %(seller)s"""
-_IS_KNOWN: Final = "SELECT no FROM mlmessages.seller WHERE id = %(seller)s"
 _MAKE_ROW: Final = """
 INSERT INTO mlmessages.token (seller, generation, data) SELECT no, 0, '' FROM mlmessages.seller WHERE id = %(seller)s
  ON CONFLICT DO NOTHING"""
@@ -153,7 +153,7 @@ class PostgresTokenStore:
     async def _acquired(self, me: str) -> bool:
         """Ask for the lock, or put its end off; return True if it is held now."""
         values = {"seller": self._seller_id, "me": me, "lease": _LEASE}
-        _, locked, known = await self._run((_MAKE_ROW, values), (_LOCK, values), (_IS_KNOWN, values))
+        _, locked, known = await self._run((_MAKE_ROW, values), (_LOCK, values), (sql.NUMBER, values))
         if not known:
             raise self._no_such_seller()
         return bool(locked)
