@@ -17,6 +17,7 @@ from mlmessages.testing import (
     DROP,
     EXECUTE,
     Behaviour,
+    Delay,
     Hold,
     Pack,
     RateWindow,
@@ -115,9 +116,13 @@ async def test_leaving_the_client_closes_a_drain_that_was_left_open() -> None:
 
 
 @case("T11")
-@pytest.mark.parametrize("answer", [(), (EXECUTE, Reply(502))], ids=["healthy", "every read fails"])
+@pytest.mark.parametrize(
+    ("answer", "first"),
+    [((), 0), ((EXECUTE, Reply(502)), 0), ((Delay(1), EXECUTE, Reply(502)), 1)],
+    ids=["healthy", "every read fails", "reads ahead fail"],
+)
 @on_virtual_clock
-async def test_what_is_left_by_break_and_let_go_takes_no_memory(answer: tuple[Any, ...]) -> None:
+async def test_what_is_left_by_break_and_let_go_takes_no_memory(answer: tuple[Any, ...], first: int) -> None:
     """Drains and fetches that a long-lived client has made and no one holds are gone, without a complaint of asyncio."""
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -130,7 +135,7 @@ async def test_what_is_left_by_break_and_let_go_takes_no_memory(answer: tuple[An
                 await anext(generator, None)
                 left.append(weakref.ref(generator))
             if answer:
-                sandbox.add(on("peek").do(*answer))
+                sandbox.add(on("peek", pack=sandbox.pack_ids()[first:]).do(*answer))
         del drain, fetch, generator
         await asyncio.sleep(60)
         gc.collect()
