@@ -19,7 +19,7 @@ TARGETS: dict[str, list[str]] = {
     "api/decoding.py": ["tests/core"],
     "api/notifications.py": _SERVICE,
     "conversations/backlog.py": ["tests/core/test_backlog.py", "tests/core/test_second_look.py", *_DRAIN],
-    "conversations/drain_loop.py": _DRAIN,
+    "conversations/drain_loop.py": [*_DRAIN, "tests/service/test_waiting_packs.py"],
     "conversations/drain.py": _DRAIN,
     "http/retry.py": _POLICY,
     "http/limits.py": _POLICY,
