@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from drain.draining import drained
 from mlmessages.errors import AnswerLost
 from mlmessages.testing import (
     DROP,
     EXECUTE,
+    Delay,
     Garbage,
     Hold,
     Reply,
@@ -95,3 +97,16 @@ async def test_a_mark_that_never_gets_an_answer_is_given_up_some_day() -> None:
     [failure] = drain.report.set_aside
     assert isinstance(failure.error, AnswerLost)
     assert sandbox.count("mark") == 6
+
+
+@on_virtual_clock
+async def test_a_wait_that_is_over_does_not_wait_for_a_slow_read() -> None:
+    """Another pack is being read for 20 s: one whose mark was lost is read again when its own 2 s are over."""
+    await asyncio.sleep(100)
+    sandbox = Sandbox(packs=2)
+    first, second = sandbox.pack_ids()
+    sandbox.add(on("mark", pack=first, nth=1).do(DROP))
+    sandbox.add(on("peek", pack=second, nth=1).do(Delay(20), EXECUTE))
+    async with client_of(sandbox) as client, client.drain(concurrency=2, settle_time=2) as drain:
+        await drained(drain, sandbox)
+    assert [round(entry.at) for entry in sandbox.log if entry.kind == "peek" and entry.pack_id == first] == [0, 2]
