@@ -11,6 +11,7 @@ import pytest
 
 from cases import case
 from mlmessages import Delivery
+from mlmessages.events import DeliveryEvent
 from mlmessages.testing import Sandbox
 from worlds import on_virtual_clock
 
@@ -132,3 +133,30 @@ async def test_a_handler_whose_own_work_is_cancelled_has_failed(inbox_of: Any, r
         await later(10)
         assert said == [False, True]
         assert not service.task.done()
+
+
+@case("A18")
+@on_virtual_clock
+async def test_a_success_ends_the_count_of_failures_for_later_processes_too(
+    inbox_of: Any, handler: Any, running: Any
+) -> None:
+    """What failed twice and was taken then is over: what comes after a restart has all of its attempts again."""
+    sandbox = Sandbox(packs=1)
+    attempts: list[int] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, DeliveryEvent):
+            attempts.append(event.attempt)
+
+    handler.failing.add(FIRST)
+    async with inbox_of(sandbox, client={"on_event": note}) as inbox, running(inbox, handler, attempts=3):
+        await later(12)  # it failed at once, and 5 s later
+        handler.failing.clear()
+        await later(10)
+    assert attempts == [1, 2, 3]
+    sandbox.send(FIRST)
+    handler.failing.add(FIRST)
+    async with inbox_of(sandbox, client={"on_event": note}) as inbox, running(inbox, handler, attempts=3):
+        await later(30)
+        assert len(await inbox.dead_letters()) == 1
+    assert attempts == [1, 2, 3, 1, 2, 3]
