@@ -31,6 +31,11 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, "PYTHONUTF8": "1", "TERM": "xterm-256color", **changes}
 
 
+def unmeasured(environment: dict[str, str]) -> dict[str, str]:
+    """`environment` for a process whose files may not grow: the measurement of coverage would write one of its own."""
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_")}
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("MLMESSAGES_")]:

@@ -31,6 +31,7 @@ from cli.conftest import (
     run,
     settings_for,
     started,
+    unmeasured,
 )
 from mlmessages import Retry
 from mlmessages.testing import HANG, Behaviour, Message, Pack, Reply, Sandbox, on
@@ -500,7 +501,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(serve: Serve, tmp_path
         text=True,
         timeout=60,
         check=False,
-        env=environment(**settings_for(server)),
+        env=unmeasured(environment(**settings_for(server))),
     )
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("Error: ")

@@ -17,7 +17,7 @@ import pytest
 from click.testing import Result
 
 from cases import case
-from cli.conftest import PROGRAM, Serve, environment, mode, piped, read_until, run, started
+from cli.conftest import PROGRAM, Serve, environment, mode, piped, read_until, run, started, unmeasured
 from mlmessages.installing import how_to_install
 from mlmessages.testing import Message, Pack, Server
 from needs import needs
@@ -487,7 +487,7 @@ def test_a_full_disk_leaves_the_older_report_as_it_was(source: Path, page: Path,
         text=True,
         timeout=60,
         check=False,
-        env=environment(),
+        env=unmeasured(environment()),
     )
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == f"Error: {page} cannot be written: File too large"
