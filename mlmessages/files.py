@@ -221,6 +221,7 @@ class PendingFile:
             folder.sync()
 
     def _take_name(self) -> None:
+        """Give the finished file its name. Raises `FileExistsError` where something has it."""
         for in_one_step in (os.link, _rename_new):  # which file systems have which differs
             try:
                 in_one_step(self._temporary, self._path)

@@ -84,9 +84,9 @@ class Engine:
 
         A caller that is cancelled meanwhile changes nothing about it. A `decision` for a `seat` that is not held raises
         `LeaseLost`; without a seat it is not fenced. A fact, which is no decision, is said again where the connection
-        broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. What needs no seat is done in the
-        order of the texts `order`: where all processes lock rows in one order, none waits for another that waits for
-        it. Raises `JournalError`.
+        broke, for as long as it takes; `size` is what it holds meanwhile, in bytes. Work without a seat is done in
+        the order of its `order`: all processes lock rows in the same order then, and do not block each other. Raises
+        `JournalError`.
         """
         if not self._thread.is_open:
             raise JournalError("the journal is closed")

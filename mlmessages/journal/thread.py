@@ -50,7 +50,7 @@ class EngineThread(Generic[B]):
     async def open(self) -> None:
         """Start the thread, and make what lives in it. Raises `JournalError`; `RuntimeError` if it is open."""
         if self.is_open:
-            raise RuntimeError("it is open already")
+            raise RuntimeError("the journal is open already")
         thread = ThreadPoolExecutor(1, thread_name_prefix=self._name)
         try:
             await asyncio.get_running_loop().run_in_executor(thread, self._open)

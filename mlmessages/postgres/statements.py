@@ -34,8 +34,8 @@ SHARE: Final = "UPDATE mlmessages.worker SET shares = %(shares)s::bool WHERE id 
 COUNT: Final = """
 SELECT (SELECT count(*) FROM mlmessages.seller WHERE stopped_until <= mlmessages.clock()),
  (SELECT count(*) FROM mlmessages.worker WHERE shares AND until > mlmessages.clock())"""
-# Asked twice whether the holder lives: where another worker takes the seat between the moment that the statement sees
-# and the lock, the outer join of `free` finds no holder in the new row.
+# `free` may have chosen a seat that another worker took a moment later: with the lock it sees the new row, and joins no
+# holder to it. So `taken` asks again whether the holder lives.
 TAKE: Final = """
 WITH free AS (
   SELECT s.no, w.until FROM mlmessages.seller s LEFT JOIN mlmessages.worker w ON w.id = s.worker

@@ -15,7 +15,7 @@ import pytest
 
 from cases import case
 from inbox.kill.conftest import _others, _programs, _started, _trials
-from inbox.kill.places import PLACES, kills, named
+from inbox.kill.places import PLACES, named, whole_sweep
 from inbox.kill.trial import Outcome, Programs, other_weather
 from needs import needs
 from postgres.server import GivenServer, Server
@@ -119,15 +119,4 @@ def test_two_programs_on_one_seller_that_are_killed_in_turn_lose_nothing(
 @pytest.mark.parametrize("weather", other_weather())
 def test_the_whole_sweep(weather: str, trial_of: TrialOf, sweep: Sweep) -> None:
     """At every place in order, and at random pairs of them: all with ``--sweep``, a few without."""
-    whole_life = trial_of(other_weather()[weather]).live_to_the_end()
-    lives = list(kills(len(whole_life.places), sweep.chance(), pairs=100 if sweep.whole else 1))
-    for concurrency, places in lives if sweep.whole else lives[:: len(lives) // 2]:
-        trial = trial_of(other_weather()[weather], concurrency=concurrency)
-        for place in places:
-            trial.live(place)
-        trial.live_to_the_end()
-        sweep.done(f"PostgreSQL, {weather}", trial.crashes)
-        try:
-            trial.check()
-        except AssertionError as error:
-            raise AssertionError(f"killed at {places}, {concurrency} at a time: {error}") from error
+    whole_sweep(weather, trial_of, sweep, f"PostgreSQL, {weather}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from cases import case
-from inbox.kill.places import PLACES, kills, named
+from inbox.kill.places import PLACES, named, whole_sweep
 from inbox.kill.trial import Outcome, Trial, other_weather
 from mlmessages.journal.sqlite import contents
 from sweep import Sweep
@@ -92,15 +92,4 @@ def test_what_waits_for_the_budget_when_it_is_killed_is_not_in_doubt(trial_of: T
 @pytest.mark.parametrize("weather", other_weather())
 def test_the_whole_sweep(weather: str, trial_of: TrialOf, sweep: Sweep) -> None:
     """At every place in order, and at random pairs of them: all with ``--sweep``, a few without."""
-    whole_life = trial_of(other_weather()[weather]).live_to_the_end()
-    lives = list(kills(len(whole_life.places), sweep.chance(), pairs=100 if sweep.whole else 1))
-    for concurrency, places in lives if sweep.whole else lives[:: len(lives) // 2]:
-        trial = trial_of(other_weather()[weather], concurrency=concurrency)
-        for place in places:
-            trial.live(place)
-        trial.live_to_the_end()
-        sweep.done(weather, trial.crashes)
-        try:
-            trial.check()
-        except AssertionError as error:
-            raise AssertionError(f"killed at {places}, {concurrency} at a time: {error}") from error
+    whole_sweep(weather, trial_of, sweep, weather)
