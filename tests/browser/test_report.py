@@ -86,7 +86,7 @@ class Opened:
     """A page that is open, and everything it complained of or asked for."""
 
     def __init__(self, browser: Browser, file: Path, viewport: dict[str, int], scheme: str = "light") -> None:
-        self.page: Page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type]
+        self.page: Page = browser.new_page(viewport=viewport, color_scheme=scheme)  # type: ignore[arg-type] # its types want literals
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))

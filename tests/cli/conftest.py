@@ -50,8 +50,8 @@ def serve() -> Iterator[Serve]:
     """`serve(packs, ...)`: a sandbox behind HTTP, until the test ends."""
     with ExitStack() as stack:
 
-        def start(packs: object, **options: object) -> Server:
-            sandbox = Sandbox(packs, token=TOKEN, clock=time.monotonic, **options)  # type: ignore[arg-type]
+        def start(packs: Any, **options: Any) -> Server:
+            sandbox = Sandbox(packs, token=TOKEN, clock=time.monotonic, **options)
             return stack.enter_context(serve_in_thread(sandbox))
 
         yield start
